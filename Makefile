@@ -1,0 +1,51 @@
+# Everything a developer does with kiln. `make help` lists it. Only Go and make are needed, but for the
+# page, whose built form is committed: web and test-page need node, and test-page installs a browser.
+
+GO    ?= go
+TOOL   = GOWORK=off $(GO) tool -modfile=tools/go.mod
+ALL    = ./... ./api/...
+DATA  ?= data
+
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## Build kiln and run the whole system in one process on ./data
+	./bin/kiln server --data-dir $(DATA)
+
+build: ## Build bin/kiln
+	$(GO) build -trimpath -o bin/kiln ./cmd/kiln
+
+test: ## Run every Go test
+	$(GO) test $(ALL)
+
+race: ## Run the tests of packages with goroutines under the race detector
+	$(GO) test -race $(shell cat .ci/race-packages)
+
+bench: ## Run the benchmarks and print ratios
+	$(GO) test -run '^$$' -bench . -benchmem $(ALL)
+
+lint: ## Check formatting, vet and staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }
+	$(GO) vet $(ALL)
+	$(TOOL) staticcheck ./...
+	$(TOOL) buf lint
+
+generate: ## Regenerate the code in api/ from its protos
+	$(TOOL) buf generate
+
+generate-check: generate ## Fail if generated code is not what the protos say
+	git diff --exit-code -- api
+	@test -z "$$(git status --porcelain -- api)" || { git status --short -- api; exit 1; }
+
+web: ## Build the page into web/dist
+	cd web && npm ci && npm run build
+
+test-page: build ## Drive the page in headless Chromium against a running kiln
+	.ci/test-page
+
+clean: ## Remove what builds and runs leave behind
+	rm -rf bin data
+
+.PHONY: help run build test race bench lint generate generate-check web test-page clean

@@ -1,0 +1,106 @@
+package profile
+
+import (
+	"unsafe"
+
+	"github.com/kilndb/kiln/labels"
+)
+
+// ValueType names a column of values. Type and Unit are indexes into Symbols.Strings.
+type ValueType struct {
+	Type, Unit uint32
+}
+
+// SampleLabel is a label of one sample. Key, Str and Unit are indexes into Symbols.Strings. A numeric
+// label has Str 0.
+type SampleLabel struct {
+	Key, Str, Unit uint32
+	Num            int64
+}
+
+// Profile is one capture as decoded from the wire: flat arrays that a decoder fills again and again.
+//
+// Sample i has the stack Stacks[StackEnds[i-1]:StackEnds[i]] (indexes into Symbols.Locations, leaf first),
+// the values Values[i*w:(i+1)*w] with w = len(SampleTypes), and the labels
+// SampleLabels[LabelEnds[i-1]:LabelEnds[i]].
+//
+// A Profile is not safe for concurrent use. Its strings point into Symbols.Data, which lives as long as the
+// Profile is not decoded into again.
+type Profile struct {
+	Symbols
+
+	SampleTypes []ValueType
+	PeriodType  ValueType
+	Period      int64
+	// TimeNanos is when the capture began, Unix nanoseconds; 0 if the sender did not say.
+	TimeNanos     int64
+	DurationNanos int64
+
+	StackEnds    []uint32
+	Stacks       []uint32
+	Values       []int64
+	LabelEnds    []uint32
+	SampleLabels []SampleLabel
+
+	// Series is filled by Normalise: which samples belong to which series.
+	Series []SeriesRows
+	// Order is filled by Normalise: sample indexes, those of one series next to each other.
+	Order []uint32
+
+	// scratch belongs to Normalise.
+	scratch normaliser
+}
+
+// SeriesRows are the samples of one series: Order[First:First+Count] of the Profile.
+type SeriesRows struct {
+	// Labels that the samples carried, sorted by name. Whoever adds them to the labels that the profile was
+	// sent with lets the latter win where both have a name. They stay as they are when the Profile is
+	// decoded into again.
+	Labels       labels.Labels
+	First, Count int
+}
+
+// Reset empties the profile, but for the entries of index 0, and keeps its memory.
+func (p *Profile) Reset() {
+	p.Symbols.reset()
+	p.SampleTypes = p.SampleTypes[:0]
+	p.PeriodType, p.Period, p.TimeNanos, p.DurationNanos = ValueType{}, 0, 0, 0
+	p.StackEnds, p.Stacks, p.Values = p.StackEnds[:0], p.Stacks[:0], p.Values[:0]
+	p.LabelEnds, p.SampleLabels = p.LabelEnds[:0], p.SampleLabels[:0]
+	// The labels go, so that nobody's are kept alive.
+	clear(p.Series)
+	p.Series, p.Order = p.Series[:0], p.Order[:0]
+}
+
+// Bytes returns the memory that the profile holds on to, used or not.
+func (p *Profile) Bytes() int {
+	return p.Symbols.bytes() + 4*(cap(p.StackEnds)+cap(p.Stacks)+cap(p.LabelEnds)+cap(p.Order)) + 8*cap(p.Values) +
+		cap(p.SampleLabels)*int(unsafe.Sizeof(SampleLabel{})) + p.scratch.bytes()
+}
+
+// Samples returns the number of samples.
+func (p *Profile) Samples() int { return len(p.StackEnds) }
+
+// Stack returns the locations of sample i, leaf first.
+func (p *Profile) Stack(i int) []uint32 {
+	start := uint32(0)
+	if i > 0 {
+		start = p.StackEnds[i-1]
+	}
+	return p.Stacks[start:p.StackEnds[i]]
+}
+
+// Row returns the values of sample i, one per sample type.
+func (p *Profile) Row(i int) []int64 {
+	w := len(p.SampleTypes)
+	return p.Values[i*w : (i+1)*w]
+}
+
+// LabelsOf returns the labels of sample i as they came.
+func (p *Profile) LabelsOf(i int) []SampleLabel {
+	start := uint32(0)
+	if i > 0 {
+		start = p.LabelEnds[i-1]
+	}
+	return p.SampleLabels[start:p.LabelEnds[i]]
+}
