@@ -1,0 +1,114 @@
+package query
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	queryv1 "github.com/kilndb/kiln/api/kiln/query/v1"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+)
+
+// SeriesLabels returns the labels that clients see of a stored series and one sample type of its kind: those
+// stored, and seven more that say what the values are.
+func SeriesLabels(base labels.Labels, k profile.Kind, i int) labels.Labels {
+	all := slices.Grow(slices.Clone(base), 7)
+	for _, name := range []string{
+		labels.Name, labels.ProfileType, labels.Type, labels.Unit, labels.PeriodType, labels.PeriodUnit,
+	} {
+		value, _ := kindLabel(name, k, i)
+		all = append(all, labels.Label{Name: name, Value: value})
+	}
+	all = append(all, labels.Label{Name: labels.PrivateServiceName, Value: base.Get(labels.ServiceName)})
+	return labels.New(all...)
+}
+
+// kindLabel returns the value of a label that follows from the kind and the sample type alone.
+func kindLabel(name string, k profile.Kind, i int) (value string, ok bool) {
+	switch name {
+	case labels.Name:
+		return k.Name, true
+	case labels.ProfileType:
+		return k.Type(i).String(), true
+	case labels.Type:
+		return k.SampleTypes[i].Type, true
+	case labels.Unit:
+		return k.SampleTypes[i].Unit, true
+	case labels.PeriodType:
+		return k.PeriodType, true
+	case labels.PeriodUnit:
+		return k.PeriodUnit, true
+	default:
+		return "", false
+	}
+}
+
+// SeriesFilter tells which series a selector means, given the labels that are stored.
+type SeriesFilter struct {
+	selector labels.Selector
+}
+
+// NewSeriesFilter returns the filter for one sample type of a kind. It matches as the selector would match
+// SeriesLabels, but what follows from the kind is decided here, once: ok is false if no series can match.
+func NewSeriesFilter(s labels.Selector, k profile.Kind, i int) (f SeriesFilter, ok bool) {
+	for _, m := range s {
+		value, decided := kindLabel(m.Name(), k, i)
+		switch {
+		case !decided:
+			f.selector = append(f.selector, m)
+		case !m.Matches(value):
+			return SeriesFilter{}, false
+		}
+	}
+	return f, true
+}
+
+// Matches tells whether the selector means the series with these stored labels.
+func (f SeriesFilter) Matches(base labels.Labels) bool {
+	for _, m := range f.selector {
+		name := m.Name()
+		if name == labels.PrivateServiceName {
+			name = labels.ServiceName
+		}
+		if !m.Matches(base.Get(name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// LabelsToProto returns ls as a report has them.
+func LabelsToProto(ls labels.Labels) []*queryv1.Label {
+	memory := make([]queryv1.Label, len(ls))
+	out := make([]*queryv1.Label, len(ls))
+	for i, l := range ls {
+		memory[i].Name, memory[i].Value = l.Name, l.Value
+		out[i] = &memory[i]
+	}
+	return out
+}
+
+// LabelsFromProto returns the labels of a report. It returns ErrReport if they are not a sorted set.
+func LabelsFromProto(ls []*queryv1.Label) (labels.Labels, error) {
+	out := make(labels.Labels, len(ls))
+	for i, l := range ls {
+		out[i] = labels.Label{Name: l.GetName(), Value: l.GetValue()}
+		if i > 0 && out[i-1].Name >= out[i].Name {
+			return nil, fmt.Errorf("%w: label %q after %q", ErrReport, out[i].Name, out[i-1].Name)
+		}
+	}
+	return out, nil
+}
+
+// labelsKey is the same for equal sets only.
+func labelsKey(ls labels.Labels) string {
+	var b []byte
+	for _, l := range ls {
+		b = binary.AppendUvarint(b, uint64(len(l.Name)))
+		b = append(b, l.Name...)
+		b = binary.AppendUvarint(b, uint64(len(l.Value)))
+		b = append(b, l.Value...)
+	}
+	return string(b)
+}
