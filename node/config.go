@@ -1,0 +1,123 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kilndb/kiln/tenant"
+)
+
+// Config is what a process is told on its command line.
+type Config struct {
+	// DataDir holds the metastore's log and state and, unless Bucket says otherwise, the objects.
+	DataDir string
+	// HTTP is the address of the door: the public API, the page, metrics; and, in a process that does not
+	// play every role, the calls of other nodes.
+	HTTP string
+	// RPC is a separate address for the calls of other nodes. Empty: they use HTTP when Roles is not every
+	// role, and there is no such door when it is.
+	RPC string
+	// Advertise is how other nodes reach this one; by default the address that answers their calls.
+	Advertise string
+	// Roles that this process plays.
+	Roles []Role
+	// Metastore lists addresses of nodes that play the metastore, for processes that do not.
+	Metastore []string
+	// Bucket is the URL of the object store; by default a directory under DataDir.
+	Bucket string
+	// Shards is the number of write partitions; the same for every distributor.
+	Shards uint32
+	// SelfProfile makes the process push its own profiles to itself.
+	SelfProfile bool
+	// SelfProfileInterval is the length of one capture.
+	SelfProfileInterval time.Duration
+	// MultiTenant requires a tenant id with every call; without it everybody is tenant.Anonymous.
+	MultiTenant bool
+	// Limits of every tenant.
+	Limits tenant.Limits
+	// CompactAfter is the age at which the oldest segment of a shard is compacted even if it is alone.
+	CompactAfter time.Duration
+	// DeleteAfter is how long a replaced object stays, for the queries that may still read it.
+	DeleteAfter time.Duration
+}
+
+// DefaultConfig is the whole system in one process on ./data.
+func DefaultConfig() Config {
+	return Config{
+		DataDir:             "data",
+		HTTP:                "127.0.0.1:4040",
+		Roles:               AllRoles(),
+		Shards:              4,
+		SelfProfile:         true,
+		SelfProfileInterval: 5 * time.Second,
+		Limits:              tenant.DefaultLimits(),
+		CompactAfter:        10 * time.Second,
+		DeleteAfter:         10 * time.Minute,
+	}
+}
+
+// Validate says which flag is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(len(c.Roles) > 0, "--roles: at least one role")
+	check(c.plays(Metastore) || len(c.Metastore) > 0, "--metastore: a process that does not play the metastore needs the address of one")
+	check(!c.plays(Metastore) || len(c.Metastore) == 0, "--metastore: this process plays the metastore itself")
+	check(c.Bucket != "" || c.whole(), "--bucket: a process that does not play every role needs the bucket that all share")
+	check(c.DataDir != "" || !c.plays(Metastore), "--data-dir: the metastore needs a directory")
+	check(c.Shards > 0 && c.Shards <= 1<<16, "--shards: %d is not in 1..65536", c.Shards)
+	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)
+	check(c.CompactAfter > 0, "--compact-after: %s is not positive", c.CompactAfter)
+	check(c.DeleteAfter > 0, "--delete-after: %s is not positive", c.DeleteAfter)
+	for flag, addr := range map[string]string{"--http": c.HTTP, "--rpc": c.RPC, "--advertise": c.Advertise} {
+		if addr == "" && flag != "--http" {
+			continue
+		}
+		_, _, err := net.SplitHostPort(addr)
+		check(err == nil, "%s: %q is not host:port", flag, addr)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) plays(r Role) bool { return slices.Contains(c.Roles, r) }
+
+// whole tells whether this process is a system of its own.
+func (c Config) whole() bool {
+	return !slices.ContainsFunc(AllRoles(), func(r Role) bool { return !c.plays(r) })
+}
+
+// limits of a tenant. One that is alone may ask for all of time: there is nobody to protect from it but the
+// process, which admission control does.
+func (c Config) limits(tenant.ID) tenant.Limits {
+	l := c.Limits
+	if !c.MultiTenant {
+		l.MaxQueryLength = 0
+	}
+	return l
+}
+
+// bucketURL is Bucket or its default.
+func (c Config) bucketURL() (string, error) {
+	if c.Bucket != "" {
+		return c.Bucket, nil
+	}
+	dir, err := filepath.Abs(filepath.Join(c.DataDir, "bucket"))
+	if err != nil {
+		return "", fmt.Errorf("--data-dir: %w", err)
+	}
+	return "file://" + filepath.ToSlash(dir), nil
+}
+
+// localBucket tells whether the bucket answers at the speed of a disk, so that writes need not gather.
+func (c Config) localBucket() bool {
+	return c.Bucket == "" || strings.HasPrefix(c.Bucket, "file:") || strings.HasPrefix(c.Bucket, "mem:")
+}

@@ -1,0 +1,89 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/kilndb/kiln/tenant"
+)
+
+// door serves one mux on one listener: HTTP/1.1 and HTTP/2 without TLS.
+type door struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// newDoor bounds what a connection may cost before it is a request: slow headers, long headers, streams.
+func newDoor(l net.Listener, handler http.Handler) *door {
+	s := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		Protocols:         new(http.Protocols),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000},
+	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	return &door{listener: l, server: s}
+}
+
+// closeAfter is how long a door waits for the requests that are inside when it closes.
+const closeAfter = 15 * time.Second
+
+// Run serves until ctx ends, then lets the requests that are inside finish.
+func (d *door) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- d.server.Serve(d.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", d.listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeAfter)
+	defer cancel()
+	err := d.server.Shutdown(closing)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = d.server.Close()
+	}
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
+	return err
+}
+
+// public lets a request pass with its tenant in the context and bounds how long its body may take.
+func public(multiTenant bool, next http.Handler) http.Handler {
+	errs := connect.NewErrorWriter()
+	refuse := func(w http.ResponseWriter, r *http.Request, err *connect.Error, status int) {
+		if errs.IsSupported(r) {
+			_ = errs.Write(w, r, err) // the client is gone if this fails
+			return
+		}
+		http.Error(w, err.Message(), status)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Bodies are bounded by size; this bounds a sender that trickles. Not every connection can set it.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Minute))
+		id := tenant.Anonymous
+		if multiTenant {
+			header := r.Header.Get(tenant.Header)
+			if header == "" {
+				refuse(w, r, connect.NewError(connect.CodeUnauthenticated, fmt.Errorf("no tenant: set the header %s", tenant.Header)), http.StatusUnauthorized)
+				return
+			}
+			var err error
+			if id, err = tenant.Parse(header); err != nil {
+				refuse(w, r, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("header %s: %w", tenant.Header, err)), http.StatusBadRequest)
+				return
+			}
+		}
+		next.ServeHTTP(w, r.WithContext(tenant.NewContext(r.Context(), id)))
+	})
+}

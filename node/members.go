@@ -1,0 +1,68 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
+	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+)
+
+// members announces this node to the metastore and keeps the list of the live ones.
+type members struct {
+	self      *metastorev1.Member
+	metastore metastorev1connect.MembershipServiceClient
+	log       *slog.Logger
+	// list is replaced whole by every heartbeat that was answered.
+	list atomic.Pointer[metastorev1.HeartbeatResponse]
+}
+
+// retryHeartbeat is the pause after a heartbeat that failed; an answered one says when the next is due.
+const retryHeartbeat = 200 * time.Millisecond
+
+// Run sends heartbeats until ctx ends, then takes this node off the list.
+func (m *members) Run(ctx context.Context) error {
+	failing := false
+	for ctx.Err() == nil {
+		pause := retryHeartbeat
+		resp, err := m.metastore.Heartbeat(ctx, connect.NewRequest(&metastorev1.HeartbeatRequest{Member: m.self}))
+		switch {
+		case err == nil:
+			m.list.Store(resp.Msg)
+			pause = time.Duration(resp.Msg.LeaseMs) * time.Millisecond / 3
+		case !failing && ctx.Err() == nil:
+			m.log.Warn("metastore does not answer heartbeats", "error", err)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	// The lease ends by itself if this fails.
+	_, _ = m.metastore.Leave(leaving, connect.NewRequest(&metastorev1.LeaveRequest{Node: m.self.Node}))
+	return nil
+}
+
+// joined tells whether the metastore has answered.
+func (m *members) joined() bool { return m.list.Load() != nil }
+
+// addresses returns where nodes of that role are, sorted by node.
+func (m *members) addresses(r Role) []string {
+	var addrs []string
+	if list := m.list.Load(); list != nil {
+		for _, member := range list.Members {
+			if slices.Contains(member.Roles, string(r)) {
+				addrs = append(addrs, member.Address)
+			}
+		}
+	}
+	return addrs
+}

@@ -1,0 +1,185 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
+	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+	"github.com/kilndb/kiln/api/kiln/query/v1/queryv1connect"
+	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
+	"github.com/kilndb/kiln/compactionworker"
+	"github.com/kilndb/kiln/distributor"
+	"github.com/kilndb/kiln/distributor/placement"
+	"github.com/kilndb/kiln/internal/service"
+	metastoreclient "github.com/kilndb/kiln/metastore/client"
+	"github.com/kilndb/kiln/objstore"
+	"github.com/kilndb/kiln/querybackend"
+	querybackendclient "github.com/kilndb/kiln/querybackend/client"
+	"github.com/kilndb/kiln/queryfrontend"
+	"github.com/kilndb/kiln/segmentwriter"
+	segmentwriterclient "github.com/kilndb/kiln/segmentwriter/client"
+	"github.com/kilndb/kiln/tenant"
+)
+
+// Network is where a node listens and what it dials.
+type Network interface {
+	Listen(addr string) (net.Listener, error)
+	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Env is what a node is given by whoever starts it.
+type Env struct {
+	Log     *slog.Logger
+	Network Network
+	// Bucket replaces the bucket that Config.Bucket names; for tests.
+	Bucket objstore.Bucket
+}
+
+// Node is one running process of kiln.
+type Node struct {
+	cfg   Config
+	env   Env
+	id    string
+	reg   *prometheus.Registry
+	group service.Group
+	// ready are the questions that /ready asks.
+	ready []check
+	// public is behind the door for everybody, internal behind the one for other nodes. They are the same
+	// in a process of some roles that was not given a second door.
+	public, internal *http.ServeMux
+	front, back      net.Listener
+	client           *http.Client
+}
+
+// Open makes everything that cfg asks for; Run makes it work. What Open opened is closed when Run returns,
+// or at once if Open fails.
+func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, env: env, id: ulid.Make().String(), reg: prometheus.NewRegistry()}
+	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.client = &http.Client{Transport: transport(env.Network)}
+
+	if err := n.listen(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.closeListeners())
+		}
+	}()
+	bucket, err := n.openBucket(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	// The metastore, here or elsewhere.
+	var store metastoreClient
+	if cfg.plays(Metastore) {
+		m, err := n.openMetastore(bucket)
+		if err != nil {
+			return nil, err
+		}
+		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs()}
+		n.group.Add("metastore", m)
+		n.ready = append(n.ready, check{"metastore", m.Ready})
+		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
+		n.serveInternal(metastorev1connect.NewMembershipServiceHandler(m.Membership()))
+		n.serveInternal(compactionv1connect.NewWorkerServiceHandler(m.Workers()))
+	} else {
+		store = metastoreclient.New(cfg.Metastore, n.client)
+	}
+	members := &members{
+		self:      &metastorev1.Member{Node: n.id, Address: n.advertised(), Roles: roleNames(cfg.Roles)},
+		metastore: store, log: n.log("members"),
+	}
+	n.group.Add("members", members)
+	n.ready = append(n.ready, check{"members", func() error {
+		if !members.joined() {
+			return errors.New("the metastore has not answered yet")
+		}
+		return nil
+	}})
+
+	// Writing: distributors hand profiles to segment-writers.
+	var writer distributor.SegmentWriter
+	if cfg.plays(SegmentWriter) {
+		w, err := segmentwriter.New(n.segmentWriterConfig(), bucket, store, n.log("segmentwriter"), n.reg)
+		if err != nil {
+			return nil, err
+		}
+		writer = w
+		n.group.Add("segmentwriter", w)
+		n.serveInternal(segmentwriterv1connect.NewSegmentWriterServiceHandler(segmentwriter.NewService(w)))
+	} else {
+		writer = segmentwriterclient.New(n.client, func(shard uint32) []string {
+			return placement.Assign(cfg.Shards, members.addresses(SegmentWriter)).Candidates(shard)
+		}, n.log("segmentwriter"))
+	}
+	if cfg.plays(Distributor) {
+		d, err := distributor.New(n.distributorConfig(), writer, n.log("distributor"), n.reg)
+		if err != nil {
+			return nil, err
+		}
+		path, handler := pushv1connect.NewPusherServiceHandler(d, n.handlerOptions()...)
+		n.public.Handle(path, public(cfg.MultiTenant, handler))
+		n.public.Handle("POST /ingest", public(cfg.MultiTenant, d.Ingest()))
+		n.public.Handle("POST /pyroscope/ingest", public(cfg.MultiTenant, d.Ingest()))
+		if cfg.SelfProfile {
+			n.group.Add("selfprofile", n.profileItself(d))
+		}
+	}
+	if cfg.plays(CompactionWorker) {
+		n.group.Add("compactionworker", compactionworker.New(compactionworker.DefaultConfig(n.id), bucket, store, n.log("compactionworker"), n.reg))
+	}
+
+	// Reading: frontends plan, backends read.
+	var backend queryv1connect.QueryBackendServiceClient = querybackendclient.New(n.client, func() []string { return members.addresses(QueryBackend) })
+	if cfg.plays(QueryBackend) {
+		reading := querybackend.DefaultConfig()
+		if !cfg.whole() {
+			reading.Children = backend // share the work of a large plan with the other backends
+		}
+		b := querybackend.New(reading, bucket, n.log("querybackend"), n.reg)
+		backend = b
+		n.serveInternal(queryv1connect.NewQueryBackendServiceHandler(b))
+	}
+	if cfg.plays(QueryFrontend) {
+		f := queryfrontend.New(queryfrontend.Config{Limits: cfg.limits(tenant.Anonymous)}, store, backend, n.log("queryfrontend"), n.reg)
+		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.handlerOptions()...)
+		n.public.Handle(path, public(cfg.MultiTenant, handler))
+		path, handler = compactionv1connect.NewJobServiceHandler(jobList{store}, n.handlerOptions()...)
+		n.public.Handle(path, public(cfg.MultiTenant, handler))
+	}
+
+	// Last in, first out: the doors close before the rooms.
+	n.serveOperations()
+	if n.back != nil {
+		n.group.Add("rpc", newDoor(n.back, n.internal))
+	}
+	n.group.Add("http", newDoor(n.front, n.public))
+	return n, nil
+}
+
+// Run works until ctx ends or a part fails.
+func (n *Node) Run(ctx context.Context) error {
+	defer n.client.CloseIdleConnections()
+	return n.group.Run(ctx)
+}
+
+// Addr is where the public API answers.
+func (n *Node) Addr() net.Addr { return n.front.Addr() }
+
+func (n *Node) log(component string) *slog.Logger { return n.env.Log.With("component", component) }

@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"connectrpc.com/connect"
+
+	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
+	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+	"github.com/kilndb/kiln/distributor"
+	"github.com/kilndb/kiln/internal/service"
+	"github.com/kilndb/kiln/metastore"
+	"github.com/kilndb/kiln/node/selfprofile"
+	"github.com/kilndb/kiln/objstore"
+	"github.com/kilndb/kiln/objstore/metered"
+	"github.com/kilndb/kiln/objstore/open"
+	"github.com/kilndb/kiln/objstore/retried"
+	"github.com/kilndb/kiln/segmentwriter"
+)
+
+// metastoreClient is all that other roles ask of the metastore.
+type metastoreClient interface {
+	metastorev1connect.IndexServiceClient
+	metastorev1connect.MembershipServiceClient
+	compactionv1connect.WorkerServiceClient
+	compactionv1connect.JobServiceClient
+}
+
+// localMetastore is the metastore of this process: its handlers are its clients.
+type localMetastore struct {
+	metastorev1connect.IndexServiceHandler
+	metastorev1connect.MembershipServiceHandler
+	compactionv1connect.WorkerServiceHandler
+	compactionv1connect.JobServiceHandler
+}
+
+// jobList serves the jobs of a metastore that may be elsewhere.
+type jobList struct{ metastoreClient }
+
+// List passes the question on.
+func (l jobList) List(ctx context.Context, req *connect.Request[compactionv1.ListRequest]) (*connect.Response[compactionv1.ListResponse], error) {
+	// A new request: the headers of the caller are not the metastore's business.
+	return l.metastoreClient.List(ctx, connect.NewRequest(req.Msg))
+}
+
+// listen opens the doors, so that a port that is taken is known before anything else is opened.
+func (n *Node) listen() (err error) {
+	n.public, n.internal = http.NewServeMux(), http.NewServeMux()
+	if n.front, err = n.env.Network.Listen(n.cfg.HTTP); err != nil {
+		return fmt.Errorf("--http: %w", err)
+	}
+	switch {
+	case n.cfg.RPC != "":
+		if n.back, err = n.env.Network.Listen(n.cfg.RPC); err != nil {
+			return errors.Join(fmt.Errorf("--rpc: %w", err), n.front.Close())
+		}
+	case !n.cfg.whole():
+		n.internal = n.public
+	}
+	return nil
+}
+
+func (n *Node) closeListeners() error {
+	err := n.front.Close()
+	if n.back != nil {
+		err = errors.Join(err, n.back.Close())
+	}
+	return err
+}
+
+// advertised is the address that other nodes are told; empty if there is no door for them.
+func (n *Node) advertised() string {
+	l := n.back
+	if l == nil {
+		if n.cfg.whole() {
+			return ""
+		}
+		l = n.front
+	}
+	if n.cfg.Advertise != "" {
+		return n.cfg.Advertise
+	}
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		if host, err := os.Hostname(); err == nil {
+			return fmt.Sprintf("%s:%d", host, tcp.Port)
+		}
+	}
+	return l.Addr().String()
+}
+
+// transport speaks HTTP/2 without TLS to other nodes: many calls share a connection.
+func transport(network Network) *http.Transport {
+	t := &http.Transport{DialContext: network.DialContext, Protocols: new(http.Protocols), IdleConnTimeout: time.Minute}
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t
+}
+
+func (n *Node) openBucket(ctx context.Context) (objstore.Bucket, error) {
+	bucket := n.env.Bucket
+	if bucket == nil {
+		url, err := n.cfg.bucketURL()
+		if err != nil {
+			return nil, err
+		}
+		if bucket, err = open.Bucket(ctx, url); err != nil {
+			return nil, fmt.Errorf("--bucket: %w", err)
+		}
+	}
+	return retried.New(metered.New(bucket, n.reg), retried.DefaultConfig()), nil
+}
+
+func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, error) {
+	cfg := metastore.DefaultConfig(n.cfg.DataDir)
+	cfg.Grace = n.cfg.DeleteAfter
+	cfg.Levels[0].MaxAge = n.cfg.CompactAfter
+	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
+}
+
+func (n *Node) distributorConfig() distributor.Config {
+	cfg := distributor.DefaultConfig()
+	cfg.Ring.Shards = n.cfg.Shards
+	cfg.Limits = n.cfg.limits
+	return cfg
+}
+
+func (n *Node) segmentWriterConfig() segmentwriter.Config {
+	cfg := segmentwriter.DefaultConfig()
+	cfg.Node = n.id
+	cfg.Limits = n.cfg.limits
+	if n.cfg.localBucket() {
+		cfg.Linger = 0 // group commit: a disk answers before there would be anything to gather
+	}
+	return cfg
+}
+
+func (n *Node) profileItself(push selfprofile.Pusher) service.Service {
+	host, err := os.Hostname()
+	if err != nil {
+		host = n.id
+	}
+	return selfprofile.New(anonymous{push}, n.cfg.SelfProfileInterval, n.log("selfprofile"), "hostname", host)
+}
+
+func roleNames(roles []Role) []string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return names
+}

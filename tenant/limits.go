@@ -1,0 +1,68 @@
+package tenant
+
+import "time"
+
+// Limits bound what one tenant may ask for. A field says whether 0 means "no limit"; the others must be
+// positive. Sizes are in bytes.
+type Limits struct {
+	// MaxBody bounds the body of one request as it comes over the wire, compressed.
+	MaxBody int
+	// MaxProfileBytes bounds one profile after decompression.
+	MaxProfileBytes int
+	// MaxRequestBytes bounds all profiles of one request after decompression.
+	MaxRequestBytes int
+	// MaxRatio bounds decompressed to compressed bytes of a profile of more than 1 MiB.
+	MaxRatio int
+	// MaxSeriesPerRequest and MaxProfilesPerSeries bound one push.
+	MaxSeriesPerRequest  int
+	MaxProfilesPerSeries int
+	// MaxLabels, MaxLabelName and MaxLabelValue bound the labels of a series.
+	MaxLabels     int
+	MaxLabelName  int
+	MaxLabelValue int
+	// MaxSamples, MaxSampleLabels (per sample) and MaxSampleTypes bound one profile, which is refused if it
+	// has more.
+	MaxSamples      int
+	MaxSampleLabels int
+	MaxSampleTypes  int
+	// MaxStackDepth and MaxSymbolLength bound stacks and names, which are cut: stacks at the leaf, names
+	// at the front.
+	MaxStackDepth   int
+	MaxSymbolLength int
+	// MaxQueryLength bounds the time range of a query; 0 means no limit.
+	MaxQueryLength time.Duration
+	// MaxNodes bounds the nodes of a flame graph that a query may ask for; DefaultNodes are given when it
+	// does not say.
+	MaxNodes     int
+	DefaultNodes int
+	// MaxFuture bounds how far a profile's time may lie ahead of ours.
+	MaxFuture time.Duration
+	// MaxAge bounds how old a profile may be; 0 means no limit.
+	MaxAge time.Duration
+}
+
+// DefaultLimits returns the limits of a tenant that nobody configured. What agents send in practice stays
+// far below them; where there is no reason of our own the number is what its clients know from elsewhere.
+func DefaultLimits() Limits {
+	return Limits{
+		MaxBody:              32 << 20,
+		MaxProfileBytes:      4 << 20,
+		MaxRequestBytes:      64 << 20,
+		MaxRatio:             200,
+		MaxSeriesPerRequest:  1000,
+		MaxProfilesPerSeries: 100,
+		MaxLabels:            30,
+		MaxLabelName:         1024,
+		MaxLabelValue:        2048,
+		MaxSamples:           16_000,
+		MaxSampleLabels:      100,
+		MaxSampleTypes:       32,
+		MaxStackDepth:        1000,
+		MaxSymbolLength:      65_535,
+		MaxQueryLength:       31 * 24 * time.Hour,
+		MaxNodes:             1 << 20,
+		DefaultNodes:         8192,
+		MaxFuture:            10 * time.Minute,
+		MaxAge:               0,
+	}
+}
