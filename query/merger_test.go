@@ -315,7 +315,7 @@ func TestMergerRefuses(t *testing.T) {
 		"a tree too heavy":               {askTree, query.ErrOverflow, []*queryv1.Report{tree([]uint32{0, 0}, []uint32{0, 0}, 1, math.MaxInt64)}},
 		"trees too heavy together":       {askTree, query.ErrOverflow, []*queryv1.Report{tree([]uint32{0}, []uint32{0}, 1), tree([]uint32{0}, []uint32{0}, math.MaxInt64)}},
 		"stacks too heavy together":      {askStacks, query.ErrOverflow, []*queryv1.Report{heavy, {Stacks: root(1)}}},
-		"durations too long":             {askStacks, query.ErrOverflow, []*queryv1.Report{lasting(math.MaxInt64), lasting(1)}},
+		"a negative duration":            {askStacks, query.ErrReport, []*queryv1.Report{lasting(1), lasting(-1)}},
 		"time series too heavy":          {askTimeSeries, query.ErrOverflow, []*queryv1.Report{full, one}},
 		"time series with many profiles": {askTimeSeries, query.ErrReport, []*queryv1.Report{many, one}},
 		"a time series without sums":     {askTimeSeries, query.ErrReport, []*queryv1.Report{series(&queryv1.TimeSeries{Times: []int64{1}, Profiles: []uint64{1}})}},
@@ -340,5 +340,21 @@ func TestMergerRefuses(t *testing.T) {
 				t.Errorf("%s: report %d: got %v, want %v", name, i, err, test.want)
 			}
 		}
+	}
+}
+
+// TestDurationsStopAtTheLargest wants a profile that claims to have lasted for ever not to spoil the answer.
+func TestDurationsStopAtTheLargest(t *testing.T) {
+	m, err := query.NewMerger(askStacks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*queryv1.Report{lasting(1), lasting(math.MaxInt64), lasting(7)} {
+		if err := m.Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := m.Report().GetStacks().GetDuration(); got != math.MaxInt64 {
+		t.Errorf("duration %d, want the largest there is", got)
 	}
 }

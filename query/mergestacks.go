@@ -57,9 +57,11 @@ func (a *stacksAnswer) addSums(s *queryv1.Stacks) error {
 	if a.total, err = plus(a.total, total); err != nil {
 		return fmt.Errorf("stacks: %w", err)
 	}
-	if a.sums.Duration, err = plus(a.sums.Duration, s.GetDuration()); err != nil {
-		return fmt.Errorf("stacks: duration: %w", err)
+	if s.GetDuration() < 0 {
+		return fmt.Errorf("%w: duration %d is negative", ErrReport, s.GetDuration())
 	}
+	// Durations are what clients say: nonsense stops at what an int64 holds instead of failing the query.
+	a.sums.Duration += min(s.GetDuration(), math.MaxInt64-a.sums.Duration)
 	if s.GetProfiles() > math.MaxUint64-a.sums.Profiles {
 		return fmt.Errorf("%w: %d profiles", ErrReport, s.GetProfiles())
 	}

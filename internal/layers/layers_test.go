@@ -31,7 +31,8 @@ var house = []string{
 
 // testing rooms are there for tests alone, of any floor.
 var testRooms = []string{
-	"profile/corpus", "profile/oracle", "objstore/objstoretest", "metastore/metastoretest", "node/nodetest",
+	"profile/corpus", "profile/oracle", "objstore/objstoretest", "metastore/metastoretest",
+	"segmentwriter/segmentwritertest", "querybackend/querybackendtest", "node/nodetest",
 }
 
 // keptIn says which libraries stay in which rooms.

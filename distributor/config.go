@@ -1,0 +1,48 @@
+package distributor
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/kilndb/kiln/distributor/placement"
+	"github.com/kilndb/kiln/tenant"
+)
+
+// Config is what a Distributor can be told.
+type Config struct {
+	// Ring says into how many shards profiles go. All distributors must agree.
+	Ring placement.Ring
+	// Concurrency bounds the profiles that are decoded at the same time, and so the memory for it.
+	Concurrency int
+	// Limits returns the limits of a tenant.
+	Limits func(tenant.ID) tenant.Limits
+	// Now is the clock against which the times of profiles are checked.
+	Now func() time.Time
+}
+
+// DefaultConfig returns the configuration of a small cluster.
+func DefaultConfig() Config {
+	return Config{
+		Ring:        placement.Ring{Shards: 4},
+		Concurrency: 2 * runtime.GOMAXPROCS(0),
+		Limits:      func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
+		Now:         time.Now,
+	}
+}
+
+// Validate names every field that has no sensible value.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Ring.Shards == 0 {
+		errs = append(errs, errors.New("distributor: the number of shards is 0"))
+	}
+	if c.Concurrency <= 0 {
+		errs = append(errs, fmt.Errorf("distributor: concurrency %d is not positive", c.Concurrency))
+	}
+	if c.Limits == nil || c.Now == nil {
+		errs = append(errs, errors.New("distributor: limits or clock are missing"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,201 @@
+package distributor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kilndb/kiln/distributor/ingest"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/profile/pprof"
+	"github.com/kilndb/kiln/tenant"
+)
+
+// SegmentWriter makes profiles durable.
+type SegmentWriter interface {
+	// Append takes a profile for a shard. series is sorted and has __name__ and service_name; p is decoded, validated
+	// and normalised and has its time. Append returns soon, and p may be reused then. wait, which the caller must call,
+	// blocks until the profile is durable or will not be, or until its context ends. The errors are *connect.Error.
+	Append(ctx context.Context, t tenant.ID, shard uint32, series labels.Labels, id profile.ID, p *profile.Profile) (wait func(context.Context) error, err error)
+}
+
+// Distributor takes profiles. It is safe for concurrent use and has no state but memory that it reuses.
+type Distributor struct {
+	cfg      Config
+	writer   SegmentWriter
+	log      *slog.Logger
+	metrics  *metrics
+	ingest   *ingest.Handler
+	decoders sync.Pool     // of *decoding
+	slots    chan struct{} // one for each profile that is being decoded
+}
+
+// decoding is what it takes to decode a profile.
+type decoding struct {
+	decoder *pprof.Decoder
+	profile profile.Profile
+}
+
+// maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
+const maxKept = 16 << 20
+
+// New returns a distributor that hands profiles to writer.
+func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Registerer) (*Distributor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	d := &Distributor{
+		cfg: cfg, writer: writer, log: log, metrics: newMetrics(reg),
+		decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }},
+		slots:    make(chan struct{}, cfg.Concurrency),
+	}
+	d.ingest = ingest.NewHandler(store{d}, cfg.Limits, cfg.Now, log)
+	return d, nil
+}
+
+// Ingest returns the handler of POST /ingest. The tenant comes with the context of the request.
+func (d *Distributor) Ingest() http.Handler { return d.ingest }
+
+// store is the distributor as the /ingest handler sees it.
+type store struct{ d *Distributor }
+
+// Store makes one profile durable.
+func (s store) Store(ctx context.Context, t tenant.ID, in ingest.Upload) error {
+	defer s.d.observe(time.Now())
+	r := &request{tenant: t, limits: s.d.cfg.Limits(t)}
+	u := upload{series: in.Labels, kind: in.Kind, body: in.Profile, start: in.Start}
+	wait, err := s.d.append(ctx, r, &u)
+	if err == nil {
+		err = wait(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	s.d.metrics.discard(reasonOf(err), 1)
+	return connect.NewError(codeOf(err), errors.New(message(err)))
+}
+
+func (d *Distributor) observe(start time.Time) {
+	d.metrics.seconds.Observe(time.Since(start).Seconds())
+}
+
+// request is what the profiles of one request share.
+type request struct {
+	tenant tenant.ID
+	limits tenant.Limits
+	// decoded counts the bytes of all profiles once decompressed.
+	decoded atomic.Int64
+}
+
+// upload is one profile of a request.
+type upload struct {
+	// series is what the profile was sent with. If kind is nil it is complete and checked; else kind names it.
+	series labels.Labels
+	kind   func(*profile.Profile) string
+	id     string // as sent, or empty
+	body   []byte
+	start  int64 // the time of a profile that has none; 0: ours
+
+	index, profile int // where it stands in a push
+}
+
+// append decodes a profile, checks it and hands it to the writer. A panic is a mistake of ours that some profile brought
+// to light: that profile fails, the process goes on.
+func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait func(context.Context) error, err error) {
+	select {
+	case d.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a decoder: %w", ctx.Err())
+	}
+	defer func() {
+		<-d.slots
+		if p := recover(); p != nil {
+			d.log.Error("panic while a profile was taken", "tenant", r.tenant, "panic", p, "stack", string(debug.Stack()))
+			err = refuse(reasonPanic, "the profile could not be taken: an error of the server")
+		}
+	}()
+	dec := d.decoders.Get().(*decoding)
+	series, id, err := d.prepare(dec, r, u)
+	if err == nil {
+		shard := d.cfg.Ring.Shard(r.tenant, series.Get(labels.ServiceName), series.Hash())
+		wait, err = d.writer.Append(ctx, r.tenant, shard, series, id, &dec.profile)
+	}
+	if dec.profile.Bytes() <= maxKept { // and not after a panic
+		d.decoders.Put(dec)
+	}
+	return wait, err
+}
+
+// prepare decodes a profile into dec.profile and brings it into the form in which it is stored.
+func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labels, profile.ID, error) {
+	d.metrics.received.Inc()
+	d.metrics.bytes.Add(float64(len(u.body)))
+	id, err := readID(u.id)
+	if err != nil {
+		return nil, id, err
+	}
+	p := &dec.profile
+	if err := r.decode(dec, u.body); err != nil {
+		return nil, id, err
+	}
+	d.metrics.rawBytes.Add(float64(len(p.Data)))
+	series := u.series
+	if u.kind != nil {
+		series = series.With(labels.Name, u.kind(p))
+		if err := checkSeries(series, r.limits); err != nil {
+			return nil, id, err
+		}
+	}
+	if err := checkTypes(p); err != nil {
+		return nil, id, err
+	}
+	if err := checkTime(p, u.start, d.cfg.Now(), r.limits); err != nil {
+		return nil, id, err
+	}
+	report, err := p.Normalise(profile.Limits{MaxStackDepth: r.limits.MaxStackDepth, MaxSymbolLength: r.limits.MaxSymbolLength})
+	if err != nil {
+		return nil, id, &refusal{reasonMalformed, err}
+	}
+	d.metrics.normalised(report, p.Samples())
+	for _, s := range p.Series {
+		if err := checkLabels(s.Labels, r.limits); err != nil {
+			return nil, id, fmt.Errorf("labels of samples: %w", err)
+		}
+	}
+	return series, id, nil
+}
+
+func readID(s string) (profile.ID, error) {
+	if s == "" {
+		return profile.NewID(), nil
+	}
+	id, err := profile.ParseID(s)
+	if err != nil {
+		return id, &refusal{reasonProfileID, err}
+	}
+	return id, nil
+}
+
+// decode decodes a profile unless the profiles of its request have reached their limit together.
+func (r *request) decode(dec *decoding, body []byte) error {
+	limit := int64(r.limits.MaxRequestBytes)
+	if r.decoded.Load() < limit {
+		if err := dec.decoder.Decode(body, decodeLimits(r.limits), &dec.profile); err != nil {
+			return refuseDecode(err)
+		}
+		if r.decoded.Add(int64(len(dec.profile.Data))) <= limit {
+			return nil
+		}
+	}
+	return refuse(reasonBody, "the profiles of the request exceed the limit of %d bytes after decompression", limit)
+}

@@ -1,0 +1,119 @@
+// Package client hands profiles to segment-writers of other processes.
+//
+// A Client does what a segmentwriter.Writer in the same process does, over the network: it sends the bytes that the
+// profile was decoded from. Which writers may take a shard is told to it by a function.
+//
+// Sharp edge: a profile whose fate is not known is not sent to another writer, it would count twice. The next candidate
+// is tried only if the one before refused (it is full) or could not be reached at all.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	segmentwriterv1 "github.com/kilndb/kiln/api/kiln/segmentwriter/v1"
+	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/tenant"
+)
+
+// Client sends profiles to segment-writers. It is safe for concurrent use.
+type Client struct {
+	http       connect.HTTPClient
+	options    []connect.ClientOption
+	candidates func(shard uint32) []string
+	log        *slog.Logger
+	copies     sync.Pool // of *[]byte
+
+	mu      sync.Mutex // guards writers
+	writers map[string]segmentwriterv1connect.SegmentWriterServiceClient
+}
+
+// New returns a client that sends the profiles of a shard to the first address that candidates returns for it, and to
+// the others if that must be. An address is host:port, or a URL.
+func New(http connect.HTTPClient, candidates func(shard uint32) []string, log *slog.Logger, options ...connect.ClientOption) *Client {
+	return &Client{
+		http: http, options: options, candidates: candidates, log: log,
+		copies:  sync.Pool{New: func() any { return new([]byte) }},
+		writers: map[string]segmentwriterv1connect.SegmentWriterServiceClient{},
+	}
+}
+
+// Append sends a profile on its way. When it returns, p may be reused. wait must be called; it blocks until the profile
+// is durable, and ends the call if its context ends. The errors are *connect.Error, as a Writer's.
+func (c *Client) Append(ctx context.Context, t tenant.ID, shard uint32, series labels.Labels, id profile.ID, p *profile.Profile) (wait func(context.Context) error, err error) {
+	if len(p.Series) == 0 {
+		return func(context.Context) error { return nil }, nil
+	}
+	body := c.copies.Get().(*[]byte)
+	*body = append((*body)[:0], p.Data...)
+	request := &segmentwriterv1.AppendRequest{
+		Tenant: string(t), Shard: shard, Id: id[:], Profile: *body, Time: p.TimeNanos,
+		Labels: make([]*segmentwriterv1.Label, len(series)),
+	}
+	for i, l := range series {
+		request.Labels[i] = &segmentwriterv1.Label{Name: l.Name, Value: l.Value}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	answer := make(chan error, 1)
+	go func() {
+		defer cancel()
+		answer <- c.send(ctx, shard, request)
+		c.copies.Put(body) // connect has encoded the message into a buffer of its own
+	}()
+	return func(waiting context.Context) error {
+		defer context.AfterFunc(waiting, cancel)()
+		return <-answer
+	}, nil
+}
+
+// send tries the candidates in order until one may have taken the profile.
+func (c *Client) send(ctx context.Context, shard uint32, request *segmentwriterv1.AppendRequest) error {
+	err := connect.NewError(connect.CodeUnavailable, fmt.Errorf("there is no segment writer for shard %d", shard))
+	for _, address := range c.candidates(shard) {
+		_, failure := c.writer(address).Append(ctx, connect.NewRequest(request))
+		if failure == nil {
+			return nil
+		}
+		c.log.Warn("profile not taken by a segment writer", "shard", shard, "address", address, "error", failure)
+		if errors.As(failure, &err); !connect.IsWireError(failure) {
+			// Made on this side: the text names hosts, which are nobody's business but the log's.
+			err = connect.NewError(connect.CodeOf(failure), fmt.Errorf("the segment writer of shard %d does not answer", shard))
+		}
+		if !refused(failure) {
+			break
+		}
+	}
+	return err
+}
+
+// refused tells whether an error proves that the writer did not take the profile.
+func refused(err error) bool {
+	if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
+		return true
+	}
+	return connect.IsWireError(err) && connect.CodeOf(err) == connect.CodeResourceExhausted
+}
+
+func (c *Client) writer(address string) segmentwriterv1connect.SegmentWriterServiceClient {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.writers[address]
+	if w == nil {
+		url := address
+		if !strings.Contains(url, "://") {
+			url = "http://" + url
+		}
+		w = segmentwriterv1connect.NewSegmentWriterServiceClient(c.http, url, c.options...)
+		c.writers[address] = w
+	}
+	return w
+}

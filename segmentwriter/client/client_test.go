@@ -1,0 +1,235 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"connectrpc.com/connect"
+	"go.uber.org/goleak"
+
+	segmentwriterv1 "github.com/kilndb/kiln/api/kiln/segmentwriter/v1"
+	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/profile/corpus"
+	"github.com/kilndb/kiln/profile/oracle"
+	"github.com/kilndb/kiln/segmentwriter"
+	"github.com/kilndb/kiln/segmentwriter/client"
+	. "github.com/kilndb/kiln/segmentwriter/segmentwritertest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var series = labels.FromStrings("__name__", "process_cpu", "service_name", "checkout")
+
+// serve starts a server for a service and returns its address.
+func serve(t *testing.T, s segmentwriterv1connect.SegmentWriterServiceHandler) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.Handle(segmentwriterv1connect.NewSegmentWriterServiceHandler(s))
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+// to returns a client that has these candidates for every shard.
+func to(t *testing.T, addresses ...string) *client.Client {
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return client.New(&http.Client{Transport: transport}, func(uint32) []string { return addresses }, slog.New(slog.DiscardHandler))
+}
+
+func push(t *testing.T, c *client.Client, p *profile.Profile, id profile.ID) error {
+	t.Helper()
+	wait, err := c.Append(t.Context(), "acme", 3, series, id, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wait(t.Context())
+}
+
+// stub is a writer with one answer.
+type stub struct {
+	code  connect.Code // 0: success
+	calls atomic.Int32
+	began chan struct{} // if not nil, closed by the first call, which then waits for its context to end
+}
+
+func (s *stub) Append(ctx context.Context, _ *connect.Request[segmentwriterv1.AppendRequest]) (*connect.Response[segmentwriterv1.AppendResponse], error) {
+	s.calls.Add(1)
+	if s.began != nil {
+		close(s.began)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if s.code != 0 {
+		return nil, connect.NewError(s.code, errors.New("stub"))
+	}
+	return connect.NewResponse(&segmentwriterv1.AppendResponse{}), nil
+}
+
+// closedAddress returns an address where nobody listens.
+func closedAddress(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestWhatIsSentIsStored(t *testing.T) {
+	w := Open(t, Config())
+	c := to(t, serve(t, segmentwriter.NewService(w.Writer)))
+	var parsed []corpus.File
+	for _, name := range []string{"api-gateway-cpu-0", "compiler-cpu-0", "regexp-cpu-1"} {
+		f := corpus.Get(name)
+		parsed = append(parsed, f)
+		p := Decode(f.Gzipped)
+		p.TimeNanos = 42
+		if err := push(t, c, p, profile.ID{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := w.Rows(t)
+	for _, r := range rows {
+		if r.Tenant != "acme" || r.Time != 42 || r.ID != (profile.ID{1}) || r.Labels.Get("service_name") != "checkout" {
+			t.Errorf("row %+v", r)
+		}
+	}
+	want := map[string]int64{}
+	for _, f := range parsed {
+		for stack, v := range oracle.Sum("cpu", oracle.Parse(f.Gzipped)).Locations {
+			want[stack] += v
+		}
+	}
+	if got := Sum(rows, "cpu"); !maps.Equal(got, want) {
+		t.Errorf("%d stacks differ from the oracle's %d", len(got), len(want))
+	}
+	if m := w.Index.Entries()[0]; m.GetShard() != 3 {
+		t.Errorf("shard %d, want 3", m.GetShard())
+	}
+}
+
+func TestTheNextCandidateGetsOnlyWhatTheFirstSurelyHasNot(t *testing.T) {
+	small := func() *profile.Profile {
+		return Decode(Pprof(1, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{1}}))
+	}
+	for code, next := range map[connect.Code]bool{
+		0:                             false,
+		connect.CodeResourceExhausted: true,
+		connect.CodeUnavailable:       false,
+		connect.CodeAborted:           false,
+		connect.CodeDeadlineExceeded:  false,
+		connect.CodeInternal:          false,
+		connect.CodeInvalidArgument:   false,
+	} {
+		first, second := &stub{code: code}, &stub{}
+		err := push(t, to(t, serve(t, first), serve(t, second)), small(), profile.ID{})
+		if tried := second.calls.Load() == 1; tried != next || first.calls.Load() != 1 {
+			t.Errorf("after %s the second got %d calls", code, second.calls.Load())
+		}
+		if code == 0 || next {
+			if err != nil {
+				t.Errorf("after %s: %v", code, err)
+			}
+		} else if connect.CodeOf(err) != code {
+			t.Errorf("error %v, want %s", err, code)
+		}
+	}
+	second := &stub{}
+	if err := push(t, to(t, closedAddress(t), serve(t, second)), small(), profile.ID{}); err != nil || second.calls.Load() != 1 {
+		t.Errorf("first unreachable: %v, the second got %d calls", err, second.calls.Load())
+	}
+}
+
+func TestWithoutAWriterAPushIsUnavailable(t *testing.T) {
+	p := Decode(Pprof(1, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{1}}))
+	if err := push(t, to(t), p, profile.ID{}); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("no candidates: %v", err)
+	}
+	address := closedAddress(t)
+	err := push(t, to(t, address), p, profile.ID{})
+	if connect.CodeOf(err) != connect.CodeUnavailable || strings.Contains(err.Error(), address) {
+		t.Errorf("unreachable: %v", err)
+	}
+}
+
+func TestACallEndsWithItsWait(t *testing.T) {
+	p := Decode(Pprof(1, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{1}}))
+	s := &stub{began: make(chan struct{})}
+	wait, err := to(t, serve(t, s)).Append(context.Background(), "acme", 1, series, profile.ID{}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-s.began
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := wait(ctx); connect.CodeOf(err) != connect.CodeCanceled {
+		t.Errorf("%v, want canceled", err)
+	}
+}
+
+func TestTheProfileMayBeReusedAtOnce(t *testing.T) {
+	w := Open(t, Config())
+	c := to(t, serve(t, segmentwriter.NewService(w.Writer)))
+	p := Decode(Pprof(1, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{1}}))
+	wait, err := c.Append(t.Context(), "acme", 1, series, profile.ID{}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(p.Data)
+	if err := wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if rows := w.Rows(t); len(rows) != 1 || !slices.Equal(rows[0].Names["a"], []int64{1}) {
+		t.Errorf("rows %v", rows)
+	}
+}
+
+func TestTheServiceChecksWhatItIsSent(t *testing.T) {
+	w := Open(t, Config())
+	s := segmentwriter.NewService(w.Writer)
+	good := func() *segmentwriterv1.AppendRequest {
+		return &segmentwriterv1.AppendRequest{
+			Tenant: "acme", Shard: 1, Id: make([]byte, 16), Time: 1,
+			Labels:  []*segmentwriterv1.Label{{Name: "__name__", Value: "process_cpu"}, {Name: "service_name", Value: "a"}},
+			Profile: Pprof(1, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{1}}),
+		}
+	}
+	for name, spoil := range map[string]func(*segmentwriterv1.AppendRequest){
+		"tenant":     func(r *segmentwriterv1.AppendRequest) { r.Tenant = ".." },
+		"no tenant":  func(r *segmentwriterv1.AppendRequest) { r.Tenant = "" },
+		"shard":      func(r *segmentwriterv1.AppendRequest) { r.Shard = 1 << 31 },
+		"short id":   func(r *segmentwriterv1.AppendRequest) { r.Id = r.Id[:15] },
+		"long id":    func(r *segmentwriterv1.AppendRequest) { r.Id = make([]byte, 17) },
+		"no kind":    func(r *segmentwriterv1.AppendRequest) { r.Labels = r.Labels[1:] },
+		"no service": func(r *segmentwriterv1.AppendRequest) { r.Labels = r.Labels[:1] },
+		"unsorted":   func(r *segmentwriterv1.AppendRequest) { slices.Reverse(r.Labels) },
+		"twice": func(r *segmentwriterv1.AppendRequest) {
+			r.Labels = append(r.Labels, r.Labels[1])
+		},
+		"profile": func(r *segmentwriterv1.AppendRequest) { r.Profile = []byte("hello") },
+	} {
+		r := good()
+		spoil(r)
+		if _, err := s.Append(t.Context(), connect.NewRequest(r)); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v, want invalid argument", name, err)
+		}
+	}
+	if n := len(w.Index.Entries()); n != 0 {
+		t.Errorf("%d entries", n)
+	}
+	if _, err := s.Append(t.Context(), connect.NewRequest(good())); err != nil {
+		t.Errorf("a good one: %v", err)
+	}
+}

@@ -1,0 +1,76 @@
+package segmentwriter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kilndb/kiln/tenant"
+)
+
+// Config is what a Writer can be told.
+type Config struct {
+	// Node names this process in the objects that it writes.
+	Node string
+	// Linger is how long a segment gathers after its first profile. 0 means group commit.
+	Linger time.Duration
+	// MaxSegmentBytes is the memory of a segment at which it is cut whatever the linger.
+	MaxSegmentBytes int
+	// MaxBytes bounds the memory of all segments, gathering and in flight.
+	MaxBytes int64
+	// Flights is how many segments of one shard may be in flight.
+	Flights int
+	// FlushTimeout bounds a flight, and AttemptTimeout each of its calls to the bucket and the index.
+	FlushTimeout   time.Duration
+	AttemptTimeout time.Duration
+	// PutAttempts is how often a put is tried.
+	PutAttempts int
+	// Backoff is the pause before the second attempt of a call; later ones are longer, all are drawn at random.
+	Backoff time.Duration
+	// StopTimeout bounds how long Run goes on after its context has ended.
+	StopTimeout time.Duration
+	// MaxShards bounds the shard ids that are accepted.
+	MaxShards uint32
+	// Limits returns what profiles of a tenant must keep to; the same as the distributor's.
+	Limits func(tenant.ID) tenant.Limits
+}
+
+// DefaultConfig returns the configuration for a remote bucket.
+func DefaultConfig() Config {
+	return Config{
+		Linger:          500 * time.Millisecond,
+		MaxSegmentBytes: 32 << 20,
+		MaxBytes:        512 << 20,
+		Flights:         4,
+		FlushTimeout:    15 * time.Second,
+		AttemptTimeout:  5 * time.Second,
+		PutAttempts:     5,
+		Backoff:         50 * time.Millisecond,
+		StopTimeout:     30 * time.Second,
+		MaxShards:       1 << 16,
+		Limits:          func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
+	}
+}
+
+// Validate names every field that has no sensible value.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("segment writer: "+format, args...))
+		}
+	}
+	check(c.Linger >= 0, "linger %s is negative", c.Linger)
+	check(c.MaxSegmentBytes > 0 && c.MaxSegmentBytes <= 1<<30, "segment size %d is not between 1 byte and 1 GiB", c.MaxSegmentBytes)
+	check(c.MaxBytes >= int64(c.MaxSegmentBytes), "memory of %d bytes is less than one segment of %d", c.MaxBytes, c.MaxSegmentBytes)
+	check(c.Flights > 0, "flights %d is not positive", c.Flights)
+	check(c.PutAttempts > 0, "put attempts %d is not positive", c.PutAttempts)
+	check(c.Backoff > 0 && c.Backoff <= maxBackoff, "backoff %s is not between 0 and %s", c.Backoff, maxBackoff)
+	check(c.AttemptTimeout > 0, "attempt timeout %s is not positive", c.AttemptTimeout)
+	check(c.FlushTimeout >= c.AttemptTimeout, "flush timeout %s is shorter than that of an attempt, %s", c.FlushTimeout, c.AttemptTimeout)
+	// What is in flight when the writer stops ends by its own deadline.
+	check(c.StopTimeout >= c.FlushTimeout, "stop timeout %s is shorter than that of a flush, %s", c.StopTimeout, c.FlushTimeout)
+	check(c.MaxShards > 0, "number of shards is 0")
+	check(c.Limits != nil, "limits are missing")
+	return errors.Join(errs...)
+}

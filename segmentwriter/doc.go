@@ -1,0 +1,31 @@
+// Package segmentwriter gathers profiles for a moment and writes them as one object.
+//
+// A Writer has a shard for every shard id it is asked for. A shard gathers what is appended to it in one segment, a
+// part per tenant, until the segment is cut; then the segment flies: it is encoded, put into the bucket and registered
+// with the index, while the shard gathers the next. A push is durable, and its wait returns nil, once both the bucket
+// and the index have said so; never before.
+//
+// Service is the door for distributors of other processes; package client is its other end. A distributor in the same
+// process calls the Writer itself.
+//
+// # When a segment is cut
+//
+// With a linger, for buckets where a put is slow and costs money: that long after its first profile. Without one, for
+// local directories: at once if no segment of the shard is in flight, else when the flight ends (group commit), so
+// that a lone pusher waits for nothing and many share the cost of a flush. In both cases as soon as it is large.
+//
+// # What fails together
+//
+// Encoding fails per tenant: the segment is written without the part that cannot be, and only its pushes fail. When
+// the bucket or the index fail, all pushes of the segment do. A put is repeated with the same key and bytes, and an
+// entry is proposed again under the same id, which the index takes once; so an unknown outcome is resolved if there
+// is time. If not, the pushes fail as Unavailable: their profiles may be stored, or an object without an entry may
+// remain, which a sweep of the bucket finds. Nothing here ever writes a profile a second time under another id.
+//
+// # Sharp edges
+//
+// Memory is bounded over everything gathered and in flight. Above the bound Append refuses with ResourceExhausted at
+// once; it does not queue.
+//
+// Whoever makes a Writer must call Run; it ends once the last flight has landed.
+package segmentwriter

@@ -1,0 +1,286 @@
+package head_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/objstore/memory"
+	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/profile/corpus"
+	"github.com/kilndb/kiln/profile/oracle"
+	"github.com/kilndb/kiln/profile/pprof"
+	"github.com/kilndb/kiln/segmentwriter/head"
+	. "github.com/kilndb/kiln/segmentwriter/segmentwritertest"
+)
+
+var (
+	cpuTypes = []string{"cpu:nanoseconds"}
+	checkout = labels.FromStrings("__name__", "process_cpu", "service_name", "checkout")
+)
+
+// read writes a head as a segment and returns its rows.
+func read(t interface{ Fatal(...any) }, h *head.Head) []Row {
+	var b bytes.Buffer
+	w := block.NewWriter(&b, block.Header{ID: "01ARZ3NDEKTSV4RRFFQ69G5FAV"})
+	if err := h.Write("acme", w); err != nil {
+		t.Fatal(err)
+	}
+	meta, err := w.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket := memory.New()
+	if err := bucket.Put(context.Background(), block.Key(meta), b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := Read(context.Background(), bucket, []*storagev1.BlockMeta{meta})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+func push(t testing.TB, h *head.Head, id byte, series labels.Labels, body []byte) {
+	t.Helper()
+	if err := h.Append(Decode(body), series, profile.ID{id}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func same(t testing.TB, what string, got, want map[string][]int64) {
+	t.Helper()
+	if !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+func TestAProfileBecomesARowPerLabelSet(t *testing.T) {
+	h := head.New()
+	series := checkout.With("region", "eu").With("__delta__", "false").With("__session_id__", "cafe")
+	push(t, h, 1, series, Pprof(1000, cpuTypes,
+		Sample{Stack: "main;work", Values: []int64{3}},
+		Sample{Stack: "main;work", Values: []int64{4}, Labels: map[string]string{"route": "/pay"}},
+		Sample{Stack: "main;rest", Values: []int64{5}, Labels: map[string]string{"route": "/pay"}},
+		Sample{Stack: "", Values: []int64{6}},
+	))
+	rows := read(t, h)
+	if len(rows) != 2 {
+		t.Fatalf("%d rows, want 2: %v", len(rows), rows)
+	}
+	plain, pay := rows[0], rows[1]
+	if want := labels.FromStrings("region", "eu", "service_name", "checkout"); labels.Compare(plain.Labels, want) != 0 {
+		t.Errorf("labels %s, want %s", plain.Labels, want)
+	}
+	if want := labels.FromStrings("region", "eu", "route", "/pay", "service_name", "checkout"); labels.Compare(pay.Labels, want) != 0 {
+		t.Errorf("labels %s, want %s", pay.Labels, want)
+	}
+	same(t, "without labels", plain.Names, map[string][]int64{"main;work": {3}, "": {6}})
+	same(t, "with labels", pay.Names, map[string][]int64{"main;work": {4}, "main;rest": {5}})
+	for _, r := range rows {
+		if r.Time != 1000 || r.ID != (profile.ID{1}) || r.Period != 1 || r.Service != "checkout" || r.Kind.Name != "process_cpu" {
+			t.Errorf("row %+v", r)
+		}
+	}
+}
+
+func TestLabelSetsOfOneSeriesAreOneRow(t *testing.T) {
+	h := head.New()
+	push(t, h, 1, checkout.With("region", "eu"), Pprof(1000, cpuTypes,
+		Sample{Stack: "main", Values: []int64{1}},
+		Sample{Stack: "main", Values: []int64{2}, Labels: map[string]string{"region": "us"}},                  // what was sent wins
+		Sample{Stack: "main", Values: []int64{4}, Labels: map[string]string{"__name__": "x", "__p__": "y"}},   // private
+		Sample{Stack: "main", Values: []int64{8}, Labels: map[string]string{"service_name": "not this one"}},  // sent as well
+		Sample{Stack: "other", Values: []int64{16}, Labels: map[string]string{"region": "us", "__p__": "zz"}}, // both
+	))
+	rows := read(t, h)
+	if len(rows) != 1 {
+		t.Fatalf("%d rows, want 1: %v", len(rows), rows)
+	}
+	same(t, "all", rows[0].Names, map[string][]int64{"main": {15}, "other": {16}})
+}
+
+func TestKindsAndServicesHaveRowsOfTheirOwn(t *testing.T) {
+	h := head.New()
+	heapTypes := []string{"alloc:bytes", "inuse:bytes"}
+	cart := labels.FromStrings("__name__", "process_cpu", "service_name", "cart")
+	push(t, h, 1, checkout, Pprof(30, cpuTypes, Sample{Stack: "a", Values: []int64{1}}))
+	push(t, h, 2, cart, Pprof(20, cpuTypes, Sample{Stack: "a", Values: []int64{2}}))
+	push(t, h, 3, cart.With("__name__", "memory"), Pprof(40, heapTypes, Sample{Stack: "a", Values: []int64{3, 4}}))
+	push(t, h, 4, checkout, Pprof(10, cpuTypes, Sample{Stack: "b", Values: []int64{5}}))
+	push(t, h, 5, checkout, Pprof(10, []string{"wall:nanoseconds"}, Sample{Stack: "b", Values: []int64{6}}))
+	var got []string
+	for _, r := range read(t, h) {
+		got = append(got, fmt.Sprint(r.Service, " ", r.Kind.Name, " ", r.Kind.SampleTypes[0].Type, " ", r.Time))
+	}
+	want := []string{"cart memory alloc 40", "cart process_cpu cpu 20", "checkout process_cpu cpu 10", "checkout process_cpu cpu 30", "checkout process_cpu wall 10"}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("rows %q, want %q", got, want)
+	}
+}
+
+func TestCopiesCollapseAndOthersDoNot(t *testing.T) {
+	h := head.New()
+	body := Pprof(1000, cpuTypes, Sample{Stack: "main", Values: []int64{1}})
+	push(t, h, 7, checkout, body)
+	push(t, h, 8, checkout, body) // another profile that looks the same
+	push(t, h, 7, checkout, body) // sent twice
+	rows := read(t, h)
+	if len(rows) != 2 || rows[0].ID != (profile.ID{7}) || rows[1].ID != (profile.ID{8}) {
+		t.Errorf("rows %v, want those of profiles 7 and 8", rows)
+	}
+}
+
+func TestARefusedProfileLeavesNothing(t *testing.T) {
+	h := head.New()
+	push(t, h, 1, checkout, Pprof(1000, cpuTypes, Sample{Stack: "main", Values: []int64{1}}))
+	before := read(t, h)
+	much := Decode(Pprof(1000, cpuTypes,
+		Sample{Stack: "a", Values: []int64{5}, Labels: map[string]string{"a": "b"}},
+		Sample{Stack: "b", Values: []int64{math.MaxInt64 - 5}}))
+	err := h.Append(much, checkout, profile.ID{2})
+	if !errors.Is(err, head.ErrOverflow) || !strings.Contains(err.Error(), "cpu (nanoseconds) of process_cpu") {
+		t.Fatalf("%v, want ErrOverflow", err)
+	}
+	if got := read(t, h); len(got) != len(before) {
+		t.Errorf("rows %v, want %v", got, before)
+	}
+	push(t, h, 3, checkout, Pprof(1000, cpuTypes, Sample{Stack: "a", Values: []int64{math.MaxInt64 - 1}}))
+	if got := read(t, h); len(got) != 2 || got[1].Names["a"][0] != math.MaxInt64-1 {
+		t.Errorf("the next profile is %v", got)
+	}
+}
+
+// model is what a head must say, by brute force.
+type model map[string]map[string]int64
+
+func (m model) add(series labels.Labels, id byte, time int64, samples []Sample) {
+	for _, s := range samples {
+		set := map[string]string{}
+		maps.Copy(set, s.Labels)
+		for _, l := range series {
+			set[l.Name] = l.Value
+		}
+		var ls []labels.Label
+		for name, value := range set {
+			if !strings.HasPrefix(name, "__") {
+				ls = append(ls, labels.Label{Name: name, Value: value})
+			}
+		}
+		key := fmt.Sprint(series.Get("__name__"), " ", labels.New(ls...), " ", time, " ", id)
+		if s.Values[0] != 0 {
+			if m[key] == nil {
+				m[key] = map[string]int64{}
+			}
+			m[key][s.Stack] += s.Values[0]
+		}
+	}
+}
+
+func TestAHeadSaysWhatAModelSays(t *testing.T) {
+	reused := head.New()
+	rapid.Check(t, func(t *rapid.T) {
+		reused.Reset()
+		want := model{}
+		for id := range rapid.IntRange(0, 12).Draw(t, "profiles") {
+			series := labels.FromStrings(
+				"__name__", rapid.SampledFrom([]string{"process_cpu", "wall"}).Draw(t, "kind"),
+				"service_name", rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "service"),
+				"pod", rapid.SampledFrom([]string{"1", "2"}).Draw(t, "pod"))
+			var samples []Sample
+			for range rapid.IntRange(1, 8).Draw(t, "samples") {
+				s := Sample{Values: []int64{rapid.Int64Range(0, 100).Draw(t, "value")}, Labels: map[string]string{}}
+				s.Stack = strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"f", "g", "h"}), 0, 4).Draw(t, "stack"), ";")
+				for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"pod", "route", "__x__"}), 0, 2).Draw(t, "labels") {
+					s.Labels[name] = rapid.SampledFrom([]string{"1", "2"}).Draw(t, "label")
+				}
+				samples = append(samples, s)
+			}
+			time := rapid.Int64Range(1, 3).Draw(t, "time")
+			if err := reused.Append(Decode(Pprof(time, cpuTypes, samples...)), series, profile.ID{byte(id)}); err != nil {
+				t.Fatal(err)
+			}
+			want.add(series, byte(id), time, samples)
+		}
+		got := model{}
+		for _, r := range read(t, reused) {
+			key := fmt.Sprint(r.Kind.Name, " ", r.Labels, " ", r.Time, " ", r.ID[0])
+			if got[key] != nil {
+				t.Fatalf("two rows of %s", key)
+			}
+			got[key] = map[string]int64{}
+			for stack, values := range r.Names {
+				got[key][stack] = values[0]
+			}
+		}
+		if !maps.EqualFunc(got, want, maps.Equal) {
+			t.Fatalf("rows %v, want %v", got, want)
+		}
+	})
+}
+
+func TestCorpusSumsEqualTheOracle(t *testing.T) {
+	h := head.New()
+	for round := range 2 { // the second time with the memory of the first
+		h.Reset()
+		var all []corpus.File
+		for i, f := range corpus.All() {
+			series := labels.FromStrings("__name__", f.Kind(), "service_name", f.Service(), "file", f.Name)
+			push(t, h, byte(i), series, f.Gzipped)
+			all = append(all, f)
+		}
+		rows := read(t, h)
+		for _, f := range all {
+			var of []Row
+			for _, r := range rows {
+				if r.Labels.Get("file") == f.Name {
+					of = append(of, r)
+				}
+			}
+			parsed := oracle.Parse(f.Gzipped)
+			for _, st := range parsed.SampleType {
+				if got, want := Sum(of, st.Type), oracle.Sum(st.Type, parsed).Locations; !maps.Equal(got, want) {
+					t.Errorf("round %d: %s %s: %d stacks differ from the oracle's %d", round, f.Name, st.Type, len(got), len(want))
+				}
+			}
+		}
+	}
+}
+
+func TestFromBodyToHeadTakesFewAllocations(t *testing.T) {
+	var bodies [][]byte
+	var series []labels.Labels
+	for _, f := range corpus.All() {
+		bodies = append(bodies, f.Gzipped)
+		series = append(series, labels.FromStrings("__name__", f.Kind(), "service_name", f.Service(), "__delta__", "false"))
+	}
+	h, d, p := head.New(), pprof.NewDecoder(), &profile.Profile{}
+	segment := func() {
+		h.Reset()
+		for i, body := range bodies {
+			if err := d.Decode(body, pprof.Limits{MaxBytes: 4 << 20, MaxRatio: 200}, p); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.Normalise(profile.Limits{MaxStackDepth: 1000, MaxSymbolLength: 65535}); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Append(p, series[i], profile.ID{byte(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if perProfile := testing.AllocsPerRun(5, segment) / float64(len(bodies)); perProfile > 10 {
+		t.Errorf("%.1f allocations per profile, want at most 10", perProfile)
+	}
+}

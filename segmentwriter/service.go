@@ -1,0 +1,105 @@
+package segmentwriter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	segmentwriterv1 "github.com/kilndb/kiln/api/kiln/segmentwriter/v1"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/profile/pprof"
+	"github.com/kilndb/kiln/tenant"
+)
+
+// Service answers distributors of other processes. It decodes what they send once more; what came in over a network
+// is checked, whoever sent it.
+type Service struct {
+	writer   *Writer
+	decoders sync.Pool // of *decoding
+}
+
+// maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
+const maxKept = 16 << 20
+
+// decoding is what one request needs to decode a profile.
+type decoding struct {
+	decoder *pprof.Decoder
+	profile profile.Profile
+}
+
+// NewService returns the service of a writer.
+func NewService(w *Writer) *Service {
+	return &Service{writer: w, decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }}}
+}
+
+// Append returns once the profile is durable.
+func (s *Service) Append(ctx context.Context, req *connect.Request[segmentwriterv1.AppendRequest]) (*connect.Response[segmentwriterv1.AppendResponse], error) {
+	t, err := tenant.Parse(req.Msg.GetTenant())
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	series, err := readSeries(req.Msg.GetLabels())
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	var id profile.ID
+	if n := copy(id[:], req.Msg.GetId()); n != len(id) || n != len(req.Msg.GetId()) {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("a profile id has %d bytes, not %d", len(id), len(req.Msg.GetId())))
+	}
+	wait, err := s.append(ctx, t, series, id, req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	if err := wait(ctx); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&segmentwriterv1.AppendResponse{}), nil
+}
+
+func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels, id profile.ID, msg *segmentwriterv1.AppendRequest) (func(context.Context) error, error) {
+	d := s.decoders.Get().(*decoding)
+	lim := s.writer.cfg.Limits(t)
+	p := &d.profile
+	if err := d.decoder.Decode(msg.GetProfile(), decodeLimits(lim), p); err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	p.TimeNanos = msg.GetTime()
+	if _, err := p.Normalise(profile.Limits{MaxStackDepth: lim.MaxStackDepth, MaxSymbolLength: lim.MaxSymbolLength}); err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	wait, err := s.writer.Append(ctx, t, msg.GetShard(), series, id, p)
+	if p.Bytes() <= maxKept { // and not after a panic
+		s.decoders.Put(d)
+	}
+	return wait, err
+}
+
+func decodeLimits(lim tenant.Limits) pprof.Limits {
+	return pprof.Limits{
+		MaxBytes:        lim.MaxProfileBytes,
+		MaxRatio:        lim.MaxRatio,
+		MaxSamples:      lim.MaxSamples,
+		MaxSampleTypes:  lim.MaxSampleTypes,
+		MaxSampleLabels: lim.MaxSampleLabels,
+	}
+}
+
+// readSeries returns the labels of a request, which must be a set in order.
+func readSeries(ls []*segmentwriterv1.Label) (labels.Labels, error) {
+	series := make(labels.Labels, len(ls))
+	for i, l := range ls {
+		series[i] = labels.Label{Name: l.GetName(), Value: l.GetValue()}
+		if i > 0 && strings.Compare(series[i-1].Name, series[i].Name) >= 0 {
+			return nil, fmt.Errorf("labels are not sorted: %.80q before %.80q", series[i-1].Name, series[i].Name)
+		}
+	}
+	if series.Get(labels.Name) == "" || series.Get(labels.ServiceName) == "" {
+		return nil, errors.New("labels lack __name__ or service_name")
+	}
+	return series, nil
+}

@@ -1,0 +1,221 @@
+package segmentwriter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/segmentwriter/head"
+	"github.com/kilndb/kiln/tenant"
+)
+
+// shard gathers one segment at a time and starts the flights of those that are cut. It has no goroutine of its own: an
+// append, a timer or the end of a flight moves it on.
+type shard struct {
+	id     uint32
+	writer *Writer
+
+	mu      sync.Mutex // guards what follows, and the open segment with its parts
+	open    *segment   // nil while nothing is gathered
+	flights int
+	closed  bool
+}
+
+// segment is what a shard gathers for one object.
+type segment struct {
+	parts    []*part
+	ofTenant map[tenant.ID]*part
+	size     int
+	lingered bool
+	timer    *time.Timer
+	// done is closed when every part has its answer.
+	done chan struct{}
+}
+
+// unanswered returns how many profiles wait for the answer that the segment as a whole will get.
+func (seg *segment) unanswered() int {
+	n := 0
+	for _, p := range seg.parts {
+		if p.err == nil {
+			n += p.profiles
+		}
+	}
+	return n
+}
+
+// part is what one tenant has in a segment.
+type part struct {
+	tenant   tenant.ID
+	head     *head.Head // nil once its group is written, or failed
+	profiles int        // that wait for the answer
+	bytes    int        // of the head, as counted in Writer.bytes
+	size     int        // of the head, as counted in segment.size
+	done     <-chan struct{}
+	err      *connect.Error // the answer; valid when done is closed
+}
+
+// wait returns the answer once there is one.
+func (p *part) wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return p.answer()
+	case <-ctx.Done():
+	}
+	select { // an answer that came in time is better than none
+	case <-p.done:
+		return p.answer()
+	default:
+		return contextError(ctx.Err())
+	}
+}
+
+// answer returns an error of its own for each push: Connect may add to what it is given.
+func (p *part) answer() error {
+	if p.err == nil {
+		return nil
+	}
+	return connect.NewError(p.err.Code(), p.err.Unwrap())
+}
+
+// append interns a profile into the open segment and returns the part that now holds it.
+func (s *shard) append(t tenant.ID, series labels.Labels, id profile.ID, p *profile.Profile) (*part, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		s.writer.metrics.refused(reasonStopping)
+		return nil, errStopping()
+	case s.open != nil && s.full() && s.flights >= s.writer.cfg.Flights:
+		s.writer.metrics.refused(reasonFlights)
+		return nil, connect.NewError(connect.CodeResourceExhausted,
+			fmt.Errorf("shard %d has %d segments in flight and the next one is full", s.id, s.flights))
+	}
+	part := s.part(t)
+	err := s.intern(part, series, id, p)
+	s.account(part)
+	if err != nil {
+		s.launch()
+		return nil, err
+	}
+	part.profiles++
+	s.launch()
+	return part, nil
+}
+
+// part returns the part of a tenant in the open segment, both made if need be.
+func (s *shard) part(t tenant.ID) *part {
+	w := s.writer
+	if s.open == nil {
+		seg := &segment{ofTenant: map[tenant.ID]*part{}, done: make(chan struct{})}
+		if w.cfg.Linger > 0 {
+			seg.timer = time.AfterFunc(w.cfg.Linger, func() { s.linger(seg) })
+		}
+		s.open = seg
+	}
+	p := s.open.ofTenant[t]
+	if p == nil {
+		p = &part{tenant: t, head: w.borrowHead(), done: s.open.done}
+		s.open.ofTenant[t] = p
+		s.open.parts = append(s.open.parts, p)
+	}
+	return p
+}
+
+// intern appends a profile to the head of a part. A panic fails the part with everything that is in it: nobody knows
+// in what state its head is. Pushes of the tenant that follow start a new one.
+func (s *shard) intern(part *part, series labels.Labels, id profile.ID, p *profile.Profile) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.writer.log.Error("panic while a profile was appended", "tenant", part.tenant, "shard", s.id, "panic", r, "stack", string(debug.Stack()))
+			s.writer.metrics.failed(reasonAppend, part.profiles+1)
+			part.head, part.err = nil, connect.NewError(connect.CodeInternal, errors.New("the profile could not be appended"))
+			err = part.answer()
+			delete(s.open.ofTenant, part.tenant)
+		}
+	}()
+	err = part.head.Append(p, series, id)
+	if err == nil {
+		return nil
+	}
+	s.writer.metrics.failed(reasonAppend, 1)
+	// Too much beside what the segment holds already is a matter of time; too much alone is the profile's fault.
+	if head.New().Append(p, series, id) == nil {
+		return connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("with the other profiles of this moment: %w", err))
+	}
+	return connect.NewError(connect.CodeInvalidArgument, err)
+}
+
+// account brings the sums of memory up to date with a part.
+func (s *shard) account(p *part) {
+	held, size := 0, 0
+	if p.head != nil {
+		held, size = p.head.Bytes(), p.head.Size()
+	}
+	s.writer.bytes.Add(int64(held - p.bytes))
+	s.open.size += size - p.size
+	p.bytes, p.size = held, size
+}
+
+// linger cuts seg if it is still gathering, or as soon as a flight ends.
+func (s *shard) linger(seg *segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seg.lingered = true
+	s.launch()
+}
+
+// close takes no more profiles and cuts what is there.
+func (s *shard) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.launch()
+}
+
+// launch starts the flight of the open segment if it is due. s.mu is held.
+func (s *shard) launch() {
+	if s.open == nil || !s.due() {
+		return
+	}
+	seg := s.open
+	s.open = nil
+	if seg.timer != nil {
+		seg.timer.Stop()
+	}
+	s.flights++
+	s.writer.flights.Add(1)
+	go s.fly(seg)
+}
+
+// due tells whether the open segment is to be cut now.
+func (s *shard) due() bool {
+	switch {
+	case s.flights >= s.writer.cfg.Flights:
+		return false
+	case s.full() || s.closed:
+		return true
+	case s.writer.cfg.Linger == 0:
+		return s.flights == 0
+	default:
+		return s.open.lingered
+	}
+}
+
+func (s *shard) full() bool { return s.open.size >= s.writer.cfg.MaxSegmentBytes }
+
+// fly flushes a segment, answers its pushes and lets the next one start.
+func (s *shard) fly(seg *segment) {
+	defer s.writer.flights.Done()
+	s.writer.flush(s.id, seg)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flights--
+	s.launch()
+}

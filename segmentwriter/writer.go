@@ -1,0 +1,167 @@
+package segmentwriter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
+
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
+	"github.com/kilndb/kiln/block"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/segmentwriter/head"
+	"github.com/kilndb/kiln/tenant"
+)
+
+// Bucket is where segments go. A put must be atomic, durable when it returns nil, and the same when repeated.
+type Bucket interface {
+	Put(ctx context.Context, key string, data []byte) error
+}
+
+// Index registers segments. Registering the same id again must do nothing.
+type Index interface {
+	AddSegments(context.Context, *connect.Request[metastorev1.AddSegmentsRequest]) (*connect.Response[metastorev1.AddSegmentsResponse], error)
+}
+
+// Writer gathers profiles and writes segments. It is safe for concurrent use.
+type Writer struct {
+	cfg     Config
+	bucket  Bucket
+	index   Index
+	log     *slog.Logger
+	metrics *metrics
+
+	heads    sync.Pool // of *head.Head, empty ones
+	encoders sync.Pool // of *encoder
+	// writePart writes one part of a segment; a test may put a worse one in its place.
+	writePart func(*part, *block.Writer) error
+
+	// bytes is the memory of everything gathered and in flight.
+	bytes   atomic.Int64
+	flights sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	shards map[uint32]*shard
+	// stopBy is when the last flight must end; zero while the writer runs.
+	stopBy time.Time
+}
+
+// New returns a writer, which works from now on and until Run ends.
+func New(cfg Config, bucket Bucket, index Index, log *slog.Logger, reg prometheus.Registerer) (*Writer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	w := &Writer{cfg: cfg, bucket: bucket, index: index, log: log, shards: map[uint32]*shard{}}
+	w.metrics = newMetrics(reg, func() float64 { return float64(w.bytes.Load()) })
+	w.heads.New = func() any { return head.New() }
+	w.encoders.New = func() any { return new(encoder) }
+	w.writePart = func(p *part, to *block.Writer) error { return p.head.Write(string(p.tenant), to) }
+	return w, nil
+}
+
+// Append takes a profile of tenant t for a shard. p must be decoded, validated and normalised, with its time set;
+// series is what it was sent with, sorted, __name__ and service_name among it. When Append returns, p may be reused.
+//
+// wait blocks until the profile is durable, which it is if and only if wait returns nil, or until its context ends.
+// All errors are *connect.Error: ResourceExhausted and InvalidArgument mean that nothing was stored, others that it
+// is not known. A profile without samples is durable at once.
+func (w *Writer) Append(ctx context.Context, t tenant.ID, shard uint32, series labels.Labels, id profile.ID, p *profile.Profile) (wait func(context.Context) error, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, contextError(err)
+	}
+	if len(p.Series) == 0 {
+		return func(context.Context) error { return nil }, nil
+	}
+	if held := w.bytes.Load(); held >= w.cfg.MaxBytes {
+		w.metrics.refused(reasonMemory)
+		return nil, connect.NewError(connect.CodeResourceExhausted,
+			fmt.Errorf("the segment writer holds %d bytes, its limit is %d", held, w.cfg.MaxBytes))
+	}
+	s, err := w.shard(shard)
+	if err != nil {
+		return nil, err
+	}
+	part, err := s.append(t, series, id, p)
+	if err != nil {
+		return nil, err
+	}
+	return part.wait, nil
+}
+
+// shard returns the shard of that id, made if need be.
+func (w *Writer) shard(id uint32) (*shard, error) {
+	if id >= w.cfg.MaxShards {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("shard %d is not below %d", id, w.cfg.MaxShards))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stopBy.IsZero() {
+		w.metrics.refused(reasonStopping)
+		return nil, errStopping()
+	}
+	s := w.shards[id]
+	if s == nil {
+		s = &shard{id: id, writer: w}
+		w.shards[id] = s
+	}
+	return s, nil
+}
+
+// Run returns when ctx has ended and everything that was appended is answered: no new profiles are taken then, what
+// was gathered is flushed, and what cannot be within the stop timeout fails.
+func (w *Writer) Run(ctx context.Context) error {
+	<-ctx.Done()
+	w.mu.Lock()
+	w.stopBy = time.Now().Add(w.cfg.StopTimeout)
+	shards := w.shards
+	w.mu.Unlock() // no shard is added from here on
+	for _, s := range shards {
+		s.close()
+	}
+	w.flights.Wait()
+	return nil
+}
+
+// deadline returns when a flight that starts now must end.
+func (w *Writer) deadline() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := time.Now().Add(w.cfg.FlushTimeout)
+	if !w.stopBy.IsZero() && w.stopBy.Before(d) {
+		return w.stopBy
+	}
+	return d
+}
+
+// borrowHead returns an empty head; returnHead takes it back.
+func (w *Writer) borrowHead() *head.Head { return w.heads.Get().(*head.Head) }
+
+// returnHead empties a head for the next segment. One that is far larger than its last use needed is left to the
+// garbage collector: it may have served one large push, and would be cleared for every small one.
+func (w *Writer) returnHead(h *head.Head) {
+	const small, much = 1 << 20, 8
+	if held := h.Bytes(); held > small && held > much*h.Size() {
+		return
+	}
+	h.Reset()
+	w.heads.Put(h)
+}
+
+func errStopping() error {
+	return connect.NewError(connect.CodeUnavailable, errors.New("the segment writer is stopping"))
+}
+
+func contextError(err error) error {
+	code := connect.CodeCanceled
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = connect.CodeDeadlineExceeded
+	}
+	return connect.NewError(code, fmt.Errorf("wait for the segment: %w", err))
+}
