@@ -60,7 +60,7 @@ func TestBadPushes(t *testing.T) {
 		says string
 	}{
 		{"not gzip and not protobuf", []byte("hello, this is not a profile"), ""},
-		{"truncated gzip", corpus.Get("regexp-cpu-1").Gzipped[:2000], "gzip"},
+		{"truncated gzip", corpus.Get("regexp-cpu-1").Gzipped[:2000], "gunzip"},
 		{"garbage behind gzip", gzipped(bytes.Repeat([]byte{0xff}, 300)), ""},
 		{"empty", nil, ""},
 		{"string index out of range", withField(raw, 5, 1, 1<<20, 2, 1<<30), "string"},
@@ -174,10 +174,6 @@ func TestEveryProtocol(t *testing.T) {
 			continue
 		}
 		s := around(fmt.Sprintf(`{service_name=%q}`, name), want)
-		if strings.Contains(name, "ingest") {
-			// Without from and until /ingest means now.
-			s.start, s.end = time.Now().Add(-time.Minute).UnixMilli(), time.Now().UnixMilli()
-		}
 		mustEqualAt(t, n, s, want)
 	}
 }
@@ -221,7 +217,7 @@ func TestBadIngest(t *testing.T) {
 		"bad from":      {"/ingest?format=pprof&name=a&from=yesterday-ish", gz, "from"},
 		"bad format":    {"/ingest?format=zip&name=a", gz, "zip"},
 		"not a profile": {"/ingest?format=pprof&name=a", "hello, this is not a profile", ""},
-		"truncated":     {"/ingest?format=pprof&name=a", gz[:1000], "gzip"},
+		"truncated":     {"/ingest?format=pprof&name=a", gz[:1000], "gunzip"},
 	}
 	for name, c := range cases {
 		err := post(n, c.path, "", c.body)

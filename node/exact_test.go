@@ -86,20 +86,28 @@ func TestFiveHundredPushes(t *testing.T) {
 		}
 		return some
 	}
+	expectations := []expectation{expect(around(`{}`, sent...), "process_cpu", sent...)}
+	for s, name := range services {
+		some := of(func(i int) bool { return i%pods%3 == s })
+		expectations = append(expectations, expect(around(fmt.Sprintf(`{service_name=%q}`, name), some...), "process_cpu", some...))
+	}
+	for pod := range pods {
+		some := of(func(i int) bool { return i%pods == pod })
+		expectations = append(expectations, expect(around(fmt.Sprintf(`{pod="%d"}`, pod), some...), "process_cpu", some...))
+	}
+	middle := of(func(i int) bool { return i >= 100 && i < 300 && (i%pods == 1 || i%pods == 2 || i%pods == 7) })
+	expectations = append(expectations, expect(around(`{pod=~"1|2|7"}`, middle...), "process_cpu", middle...))
 	verify := func(when string, n *nodetest.Node) {
 		t.Helper()
-		mustEqual(t, n, around(`{}`, sent...), "process_cpu", sent...)
-		for s, name := range services {
-			some := of(func(i int) bool { return i%pods%3 == s })
-			mustEqual(t, n, around(fmt.Sprintf(`{service_name=%q}`, name), some...), "process_cpu", some...)
+		for i, e := range expectations {
+			e.verify(t, n)
+			if pod := i - 1 - len(services); pod >= 0 && pod < pods {
+				group := seriesSum(t, n, expectations[0].scope, e.ids[1], "pod")[fmt.Sprintf("pod=%d", pod)]
+				if group != e.answers[1].Total {
+					t.Errorf("time series of pod %d sums to %d, want %d", pod, group, e.answers[1].Total)
+				}
+			}
 		}
-		for pod := range pods {
-			some := of(func(i int) bool { return i%pods == pod })
-			mustEqual(t, n, around(fmt.Sprintf(`{pod="%d"}`, pod), some...), "process_cpu", some...)
-		}
-		middle := sent[100:300]
-		mustEqual(t, n, around(`{pod=~"1|2|7"}`, middle...), "process_cpu", slicesOf(middle, func(i int) bool { p := (i + 100) % pods; return p == 1 || p == 2 || p == 7 })...)
-		mustEqualGroups(t, n, around(`{}`, sent...), sent, pods)
 		if t.Failed() {
 			t.Fatalf("wrong %s", when)
 		}
@@ -110,28 +118,4 @@ func TestFiveHundredPushes(t *testing.T) {
 	verify("after compaction", n)
 	n = n.Restart()
 	verify("after a restart", n)
-}
-
-func slicesOf(list []*gprofile.Profile, keep func(i int) bool) (some []*gprofile.Profile) {
-	for i, p := range list {
-		if keep(i) {
-			some = append(some, p)
-		}
-	}
-	return some
-}
-
-// mustEqualGroups compares the time series of each pod.
-func mustEqualGroups(t *testing.T, n *nodetest.Node, s scope, sent []*gprofile.Profile, pods int) {
-	t.Helper()
-	got := seriesSum(t, n, s, typeID("process_cpu", sent[0], 1), "pod")
-	for pod := range pods {
-		want := oracle.Sum("cpu", slicesOf(sent, func(i int) bool { return i%pods == pod })...).Total
-		if key := fmt.Sprintf("pod=%d", pod); got[key] != want {
-			t.Errorf("time series %s sums to %d, want %d", key, got[key], want)
-		}
-	}
-	if len(got) != pods {
-		t.Errorf("%d groups, want %d", len(got), pods)
-	}
 }

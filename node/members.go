@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -51,8 +52,13 @@ func (m *members) Run(ctx context.Context) error {
 	return nil
 }
 
-// joined tells whether the metastore has answered.
-func (m *members) joined() bool { return m.list.Load() != nil }
+// joined returns nil once the metastore has answered.
+func (m *members) joined() error {
+	if m.list.Load() == nil {
+		return errors.New("the metastore has not answered yet")
+	}
+	return nil
+}
 
 // addresses returns where nodes of that role are, sorted by node.
 func (m *members) addresses(r Role) []string {

@@ -105,13 +105,10 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		self:      &metastorev1.Member{Node: n.id, Address: n.advertised(), Roles: roleNames(cfg.Roles)},
 		metastore: store, log: n.log("members"),
 	}
-	n.group.Add("members", members)
-	n.ready = append(n.ready, check{"members", func() error {
-		if !members.joined() {
-			return errors.New("the metastore has not answered yet")
-		}
-		return nil
-	}})
+	if members.self.Address != "" { // a system of its own with no door for others neither seeks nor is sought
+		n.group.Add("members", members)
+		n.ready = append(n.ready, check{"members", members.joined})
+	}
 
 	// Writing: distributors hand profiles to segment-writers.
 	var writer distributor.SegmentWriter
@@ -142,7 +139,11 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		}
 	}
 	if cfg.plays(CompactionWorker) {
-		n.group.Add("compactionworker", compactionworker.New(compactionworker.DefaultConfig(n.id), bucket, store, n.log("compactionworker"), n.reg))
+		w, err := compactionworker.New(compactionworker.DefaultConfig(n.id), bucket, store, n.log("compactionworker"), n.reg)
+		if err != nil {
+			return nil, err
+		}
+		n.group.Add("compactionworker", w)
 	}
 
 	// Reading: frontends plan, backends read.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -58,11 +59,16 @@ type scope struct {
 	start, end int64
 }
 
-// around is the milliseconds that hold every given profile.
+// around is the milliseconds that hold every given profile. One that does not say when it was captured was
+// stored with the time of its push.
 func around(selector string, profiles ...*gprofile.Profile) scope {
-	s := scope{selector: selector, start: profiles[0].TimeNanos / 1e6, end: profiles[0].TimeNanos / 1e6}
+	s := scope{selector: selector, start: math.MaxInt64}
 	for _, p := range profiles {
-		s.start, s.end = min(s.start, p.TimeNanos/1e6), max(s.end, p.TimeNanos/1e6)
+		first, last := p.TimeNanos/1e6, p.TimeNanos/1e6
+		if p.TimeNanos == 0 {
+			first, last = time.Now().Add(-10*time.Minute).UnixMilli(), time.Now().UnixMilli()
+		}
+		s.start, s.end = min(s.start, first), max(s.end, last)
 	}
 	return s
 }
@@ -107,10 +113,13 @@ func flameTotal(t testing.TB, n *nodetest.Node, s scope, profileType string) int
 // seriesSum adds up all points of the range.
 func seriesSum(t testing.TB, n *nodetest.Node, s scope, profileType string, groupBy ...string) map[string]int64 {
 	t.Helper()
-	// The first point covers the step before start: begin one later.
-	const step = 0.001
+	// The first point covers the step that ends at start: with steps of a millisecond, start and nothing before.
+	step := 0.001
+	if s.end-s.start > 1e6 {
+		step = 1
+	}
 	resp, err := n.Querier(s.tenant).SelectSeries(context.Background(), connect.NewRequest(&querierv1.SelectSeriesRequest{
-		ProfileTypeID: profileType, LabelSelector: s.selector, Start: s.start + 1, End: s.end + 1, Step: step, GroupBy: groupBy,
+		ProfileTypeID: profileType, LabelSelector: s.selector, Start: s.start, End: s.end, Step: step, GroupBy: groupBy,
 	}))
 	if err != nil {
 		t.Fatalf("SelectSeries %s %s: %v", profileType, s.selector, err)
@@ -148,28 +157,49 @@ func returned(t testing.TB, n *nodetest.Node, s scope, profileType string) *gpro
 	return p
 }
 
-// mustEqual compares every way of asking with what google/pprof computes from the same profiles.
-func mustEqual(t testing.TB, n *nodetest.Node, s scope, kind string, profiles ...*gprofile.Profile) {
-	t.Helper()
+// expectation is what google/pprof computes from some profiles: one answer per sample type.
+type expectation struct {
+	scope
+	ids     []string
+	answers []oracle.Answer
+}
+
+func expect(s scope, kind string, profiles ...*gprofile.Profile) expectation {
+	e := expectation{scope: s}
 	for column, sampleType := range profiles[0].SampleType {
-		want := oracle.Sum(sampleType.Type, profiles...)
-		id := typeID(kind, profiles[0], column)
-		what := fmt.Sprintf("%s %s", id, s.selector)
-		if got := flameTotal(t, n, s, id); got != want.Total {
+		e.ids = append(e.ids, typeID(kind, profiles[0], column))
+		e.answers = append(e.answers, oracle.Sum(sampleType.Type, profiles...))
+	}
+	return e
+}
+
+// verify compares every way of asking with what is expected.
+func (e expectation) verify(t testing.TB, n *nodetest.Node) {
+	t.Helper()
+	for column, id := range e.ids {
+		want := e.answers[column]
+		what := fmt.Sprintf("%s %s", id, e.selector)
+		if got := flameTotal(t, n, e.scope, id); got != want.Total {
 			t.Errorf("%s: flame graph total %d, want %d", what, got, want.Total)
 		}
-		mustEqualFunctions(t, what, tree(t, n, s, id), want)
-		if got := seriesSum(t, n, s, id)[""]; got != want.Total {
+		mustEqualFunctions(t, what, tree(t, n, e.scope, id), want)
+		if got := seriesSum(t, n, e.scope, id)[""]; got != want.Total {
 			t.Errorf("%s: time series sum %d, want %d", what, got, want.Total)
 		}
 		if want.Total == 0 {
 			continue // google/pprof has no way to say "nothing of this type"
 		}
-		back := oracle.Sum(sampleType.Type, returned(t, n, s, id))
+		back := oracle.Sum(strings.Split(id, ":")[1], returned(t, n, e.scope, id))
 		if !maps.Equal(back.Locations, want.Locations) {
 			t.Errorf("%s: the pprof that came back has %d stacks, want %d, or other values", what, len(back.Locations), len(want.Locations))
 		}
 	}
+}
+
+// mustEqual asks in every way for what google/pprof computes from the same profiles.
+func mustEqual(t testing.TB, n *nodetest.Node, s scope, kind string, profiles ...*gprofile.Profile) {
+	t.Helper()
+	expect(s, kind, profiles...).verify(t, n)
 }
 
 func mustEqualFunctions(t testing.TB, what string, tree *flamegraph.Tree, want oracle.Answer) {

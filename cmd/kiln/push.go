@@ -61,7 +61,7 @@ func (c *pushCommand) Run(ctx context.Context, out output) error {
 // inspect decodes a file far enough to name its kind and say when it was captured.
 func (c *pushCommand) inspect(file string, body []byte) (kind string, captured time.Time, err error) {
 	var p profile.Profile
-	if err := pprof.NewDecoder().Decode(body, pprof.DefaultLimits(), &p); err != nil {
+	if err := pprof.NewDecoder().Decode(body, pprof.Limits{MaxBytes: 1 << 30}, &p); err != nil {
 		return "", time.Time{}, err
 	}
 	captured = time.Now()

@@ -36,7 +36,7 @@ func (c *serverCommand) Run(ctx context.Context) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-	n, err := node.Open(ctx, cfg, node.Env{Log: log, Network: network{}})
+	n, err := node.Open(ctx, cfg, node.Env{Log: log, Network: &network{}})
 	if err != nil {
 		return err
 	}
@@ -69,4 +69,4 @@ func browsable(addr net.Addr) string {
 type network struct{ net.Dialer }
 
 // Listen opens a TCP port.
-func (network) Listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+func (*network) Listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }

@@ -55,9 +55,13 @@ func Sum(sampleType string, profiles ...*gprofile.Profile) Answer {
 	a := Answer{Functions: map[string]Weight{}, Stacks: map[string]int64{}, Locations: map[string]int64{}}
 	for _, p := range profiles {
 		column := Index(p, sampleType)
+		signatures := map[*gprofile.Location]string{}
+		for _, l := range p.Location {
+			signatures[l] = locationSignature(l)
+		}
 		for _, s := range p.Sample {
 			if !negative(s.Value) && s.Value[column] != 0 {
-				a.add(s, s.Value[column])
+				a.add(s, s.Value[column], signatures)
 			}
 		}
 	}
@@ -74,7 +78,7 @@ func negative(values []int64) bool {
 	return false
 }
 
-func (a *Answer) add(s *gprofile.Sample, value int64) {
+func (a *Answer) add(s *gprofile.Sample, value int64, signatures map[*gprofile.Location]string) {
 	a.Total += value
 	var names, signature []string
 	for i := len(s.Location) - 1; i >= 0; i-- {
@@ -85,7 +89,7 @@ func (a *Answer) add(s *gprofile.Sample, value int64) {
 		if len(l.Line) == 0 {
 			names = append(names, fmt.Sprintf("0x%x", l.Address))
 		}
-		signature = append(signature, locationSignature(l))
+		signature = append(signature, signatures[l])
 	}
 	a.Stacks[strings.Join(names, ";")] += value
 	a.Locations[strings.Join(signature, ";")] += value

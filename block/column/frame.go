@@ -1,0 +1,113 @@
+package column
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// ErrCorrupt is returned when stored bytes are not what was written.
+var ErrCorrupt = errors.New("corrupt object")
+
+// Level says how hard to compress.
+type Level int
+
+const (
+	// Fastest is for objects that will soon be merged.
+	Fastest Level = iota
+	// Default is for objects that stay: 2 to 6 % smaller for half as much CPU again.
+	Default
+)
+
+const (
+	// MaxRaw is the most that one column may inflate to.
+	MaxRaw = 1 << 30
+	// freeRaw and maxRatio bound what stored bytes may inflate to: above freeRaw no column may be smaller than
+	// its inflated length by more than maxRatio. Real columns reach 20; only constant ones would reach more,
+	// and a constant column of millions is kept as it is.
+	freeRaw  = 4 << 20
+	maxRatio = 256
+	// window is how far back a frame looks: few columns are longer, and an idle encoder holds as much.
+	window = 1 << 20
+	// compressible is the shortest column worth a frame, whose header alone takes 6 bytes.
+	compressible = 24
+)
+
+// The pools hold idle codecs and nothing else. A codec of klauspost/compress serves one caller at a time
+// when its concurrency is 1, and costs more to make than a small section costs to encode.
+var (
+	encoders = [2]sync.Pool{{New: newEncoder(zstd.SpeedFastest)}, {New: newEncoder(zstd.SpeedDefault)}}
+	decoders = sync.Pool{New: newDecoder}
+)
+
+func newEncoder(level zstd.EncoderLevel) func() any {
+	return func() any {
+		// No CRC: every section has one. Concurrency 1: no goroutines.
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
+			zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(window))
+		if err != nil {
+			panic(err) // constant options: cannot fail
+		}
+		return e
+	}
+}
+
+func newDecoder() any {
+	// The capacity of the destination is the limit: a frame that says less than it holds is refused.
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderMaxMemory(MaxRaw), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic(err) // constant options: cannot fail
+	}
+	return d
+}
+
+// Compress appends raw to dst, as a zstd frame if that is shorter.
+func Compress(dst, raw []byte, level Level) []byte {
+	start := len(dst)
+	if len(raw) >= compressible {
+		pool := &encoders[level]
+		e := pool.Get().(*zstd.Encoder)
+		dst = e.EncodeAll(raw, dst)
+		pool.Put(e)
+		if n := len(dst) - start; n < len(raw) && CheckLengths(uint64(len(raw)), uint64(n)) == nil {
+			return dst
+		}
+	}
+	return append(dst[:start], raw...)
+}
+
+// CheckLengths tells whether stored bytes can hold raw bytes. Whoever reads a directory calls it before
+// trusting the lengths in there.
+func CheckLengths(raw, stored uint64) error {
+	if raw > MaxRaw || stored > raw || raw > freeRaw && raw/maxRatio > stored {
+		return fmt.Errorf("%w: a column of %d bytes cannot be stored in %d", ErrCorrupt, raw, stored)
+	}
+	return nil
+}
+
+// Inflate returns the raw bytes of a stored column, which must pass CheckLengths. The result lies in dst, if
+// that is large enough, or in stored, if that is not compressed: it must not be changed.
+func Inflate(dst, stored []byte, raw int) ([]byte, error) {
+	if len(stored) == raw {
+		return stored, nil
+	}
+	if err := CheckLengths(uint64(raw), uint64(len(stored))); err != nil {
+		return nil, err
+	}
+	if cap(dst) < raw {
+		dst = make([]byte, 0, raw)
+	}
+	d := decoders.Get().(*zstd.Decoder)
+	out, err := d.DecodeAll(stored, dst[:0:raw])
+	decoders.Put(d)
+	if err != nil {
+		return nil, fmt.Errorf("%w: inflate a column: %w", ErrCorrupt, err)
+	}
+	if len(out) != raw {
+		return nil, fmt.Errorf("%w: a column inflates to %d bytes, not %d", ErrCorrupt, len(out), raw)
+	}
+	return out, nil
+}

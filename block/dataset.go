@@ -1,0 +1,233 @@
+package block
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"runtime/debug"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+)
+
+// Dataset is one service's rows in an object.
+type Dataset struct {
+	Tenant, Service string
+	// MinTime and MaxTime are those of the oldest and the newest profile, Unix nanoseconds.
+	MinTime, MaxTime int64
+	// Rows are the service's kinds.
+	Rows []*Rows
+
+	group *group
+}
+
+// Rows are the profiles of one kind of one service.
+type Rows struct {
+	Kind profile.Kind
+	// ProfileCount and SampleCount are how many profiles and rows of samples there are.
+	ProfileCount, SampleCount int
+	// Sums are the sums of all values per sample type.
+	Sums []int64
+
+	dataset *Dataset
+	meta    *storagev1.Rows
+}
+
+func newDataset(r *Reader, m *storagev1.Dataset) *Dataset {
+	name := func(i uint32) string { return r.meta.Strings[i] }
+	d := &Dataset{
+		Tenant: name(m.GetTenant()), Service: name(m.GetService()), MinTime: m.GetMinTime(), MaxTime: m.GetMaxTime(),
+		group: r.groups[m.GetGroup()],
+	}
+	for _, rows := range m.GetRows() {
+		d.Rows = append(d.Rows, &Rows{
+			Kind: r.kinds[rows.GetKind()], ProfileCount: int(rows.GetProfiles()), SampleCount: int(rows.GetSamples()), Sums: rows.GetSums(),
+			dataset: d, meta: rows,
+		})
+	}
+	return d
+}
+
+// Sorted tells whether names, siblings and stacks are in the total order and trees have call trees.
+func (d *Dataset) Sorted() bool { return d.group.meta.GetSorted() }
+
+// Symbols returns the names of the dataset's group.
+func (d *Dataset) Symbols(ctx context.Context) (*profile.Symbols, error) {
+	return d.group.loadNames(ctx)
+}
+
+// Series returns the label sets of the dataset's group, indexed by series id.
+func (d *Dataset) Series(ctx context.Context) ([]labels.Labels, error) {
+	return d.group.loadSeries(ctx)
+}
+
+// Trees returns the stack tree that samples refer to and its call tree, which is nil if the dataset is not
+// sorted. In a segment all datasets of a tenant share one tree.
+func (r *Rows) Trees(ctx context.Context) (*profile.StackTree, *profile.CallTree, error) {
+	t, err := r.dataset.group.loadTrees(ctx, r.meta.GetTreesSection())
+	return t.stack, t.call, err
+}
+
+// Profiles are the rows of the PROFILES table of one kind of one service, column by column, ascending by (time,
+// series, id).
+type Profiles struct {
+	Times []int64
+	// Series are indexes into the label sets of the dataset.
+	Series             []uint32
+	IDs                []profile.ID
+	Durations, Periods []int64
+	// Samples counts the rows of each profile.
+	Samples []uint32
+	// Totals are sums of values, per sample type and profile.
+	Totals [][]int64
+
+	// offsets[c][i] is where the run of profile i begins in column c of the samples, inflated; one more entry
+	// than profiles.
+	offsets [][]uint64
+}
+
+// Len returns the number of profiles.
+func (p *Profiles) Len() int { return len(p.Times) }
+
+// Profiles reads the rows of the PROFILES table, and decodes only the pages they are on.
+func (r *Rows) Profiles(ctx context.Context) (p *Profiles, err error) {
+	defer r.recover(storagev1.SectionType_SECTION_TYPE_PROFILES, &err)
+	t, err := r.dataset.group.loadProfiles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	series, err := r.dataset.group.loadSeries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := profileDecoder{t: t, from: int64(r.meta.GetFirstProfile()), n: int64(r.meta.GetProfiles())}
+	p = d.decode(r, uint64(len(series)))
+	if d.err != nil {
+		return nil, r.wrap(storagev1.SectionType_SECTION_TYPE_PROFILES, d.err)
+	}
+	return p, nil
+}
+
+// profileDecoder reads columns of a range of rows. The first error stays.
+type profileDecoder struct {
+	t       *table
+	from, n int64
+	buf     []int64
+	err     error
+}
+
+// column reads a column whose values must be within [0, limit).
+func (d *profileDecoder) column(i int, limit uint64) []int64 {
+	if d.err != nil {
+		return nil
+	}
+	d.buf, d.err = d.t.read(d.buf[:0], i, d.from, d.n)
+	for _, v := range d.buf {
+		if uint64(v) >= limit && d.err == nil {
+			d.err = fmt.Errorf("%w: column %s has %d, limit %d", ErrCorrupt, tableColumns(d.t.types)[i], v, limit)
+		}
+	}
+	if d.err != nil {
+		return nil
+	}
+	return d.buf
+}
+
+// own reads a column of any values into memory of its own.
+func (d *profileDecoder) own(i int) (out []int64) {
+	if d.err == nil {
+		out, d.err = d.t.read(nil, i, d.from, d.n)
+	}
+	return out
+}
+
+func (d *profileDecoder) uint32s(i int, limit uint64) []uint32 {
+	column := d.column(i, limit)
+	out := make([]uint32, len(column))
+	for j, v := range column {
+		out[j] = uint32(v)
+	}
+	return out
+}
+
+func (d *profileDecoder) decode(r *Rows, series uint64) *Profiles {
+	types := len(r.Kind.SampleTypes)
+	if types > d.t.types {
+		d.err = fmt.Errorf("%w: a table for %d sample types, want %d", ErrCorrupt, d.t.types, types)
+		return nil
+	}
+	for _, k := range d.column(colKind, math.MaxUint32) {
+		if uint32(k) != r.meta.GetKind() {
+			d.err = fmt.Errorf("%w: a row of kind %d among those of %d", ErrCorrupt, k, r.meta.GetKind())
+			return nil
+		}
+	}
+	p := &Profiles{
+		Times:     d.own(colTime),
+		Series:    d.uint32s(colSeries, series),
+		Durations: d.own(colDuration),
+		Periods:   d.own(colPeriod),
+		Samples:   d.uint32s(colSamples, math.MaxUint32),
+		IDs:       d.ids(),
+	}
+	for i := range types {
+		p.Totals = append(p.Totals, d.own(totalColumn(i)))
+	}
+	p.offsets = append(p.offsets, d.offsets(stackBytesColumn(d.t.types), r.meta.GetColumnStarts()[0], p.Samples))
+	for i := range types {
+		p.offsets = append(p.offsets, d.offsets(valueBytesColumn(d.t.types, i), r.meta.GetColumnStarts()[1+i], p.Samples))
+	}
+	total := uint64(0)
+	for _, n := range p.Samples {
+		total += uint64(n)
+	}
+	if d.err == nil && total != r.meta.GetSamples() {
+		d.err = fmt.Errorf("%w: profiles have %d rows of samples, the footer says %d", ErrCorrupt, total, r.meta.GetSamples())
+	}
+	return p
+}
+
+func (d *profileDecoder) ids() []profile.ID {
+	high := d.own(colIDHigh)
+	low := d.own(colIDLow)
+	if d.err != nil {
+		return nil
+	}
+	ids := make([]profile.ID, len(high))
+	for i := range ids {
+		binary.BigEndian.PutUint64(ids[i][:8], uint64(high[i]))
+		binary.BigEndian.PutUint64(ids[i][8:], uint64(low[i]))
+	}
+	return ids
+}
+
+// offsets turns the lengths of runs into where they begin. A run has at least a byte per row.
+func (d *profileDecoder) offsets(i int, start uint64, rows []uint32) []uint64 {
+	lengths := d.column(i, math.MaxUint32)
+	if d.err != nil {
+		return nil
+	}
+	out := make([]uint64, len(lengths)+1)
+	out[0] = start
+	for j, n := range lengths {
+		if uint64(n) < uint64(rows[j]) || rows[j] == 0 && n != 0 {
+			d.err = fmt.Errorf("%w: a run of %d rows in %d bytes", ErrCorrupt, rows[j], n)
+		}
+		out[j+1] = out[j] + uint64(n)
+	}
+	return out
+}
+
+// wrap names object and section in an error.
+func (r *Rows) wrap(t storagev1.SectionType, err error) error {
+	return fmt.Errorf("object %s, section %s, service %q: %w", r.dataset.group.r.meta.GetId(), t, r.dataset.Service, err)
+}
+
+// recover turns a panic of a decoder into an error.
+func (r *Rows) recover(t storagev1.SectionType, err *error) {
+	if p := recover(); p != nil {
+		*err = r.wrap(t, fmt.Errorf("%w: %v\n%s", ErrCorrupt, p, debug.Stack()))
+	}
+}

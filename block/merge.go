@@ -1,0 +1,246 @@
+package block
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+)
+
+const (
+	// ownGroup is where a service gets a group of its own, in bytes of encoded names: below, a group of its own
+	// costs more than a reader of one service wastes on the others' names.
+	ownGroup = 16 << 10
+	// fullGroup is where a shared group is closed, in the same bytes.
+	fullGroup = 1 << 20
+	// fullProfiles is where a shared group is closed, in profiles, because they are held until then.
+	fullProfiles = 64 << 10
+)
+
+// Merge writes all datasets of a tenant in the sources, which may be segments and blocks, into w as sorted
+// groups. The caller then Finishes w, or Aborts it if Merge has failed.
+//
+// Of profiles with equal (series, time, id) and of one kind it keeps the first in the order of sources, also if
+// their samples differ: they are the same capture, sent or merged twice. It checks that every dataset and kind has
+// the profiles, rows and sums of its sources less those dropped. An error that wraps ErrCorrupt names the
+// object that is at fault.
+//
+// It holds one service's names, trees and profile rows at a time (the tiny services of a shared group
+// together), and one page of samples per source and kind. Sections that it has read are dropped
+// from the Readers when their last service has been written.
+func Merge(ctx context.Context, tenant string, sources []*Reader, w *Writer) error {
+	m := merger{w: w, tenant: tenant, groups: map[*group]*mergeGroup{}, scratch: idle.Get().(*scratch)}
+	defer m.scratch.release()
+	for i, r := range sources {
+		for _, d := range r.datasets {
+			if d.Tenant == tenant {
+				m.add(i, d)
+			}
+		}
+	}
+	slices.SortStableFunc(m.services, func(a, b *mergeService) int { return strings.Compare(a.name, b.name) })
+	for _, s := range m.services {
+		if err := m.service(ctx, s); err != nil {
+			return fmt.Errorf("merge service %q of tenant %q: %w", s.name, tenant, err)
+		}
+	}
+	if err := m.flush(ctx); err != nil {
+		return fmt.Errorf("merge services of tenant %q: %w", tenant, err)
+	}
+	return w.err
+}
+
+// merger is one Merge.
+type merger struct {
+	w        *Writer
+	tenant   string
+	services []*mergeService
+	byName   map[string]*mergeService
+	groups   map[*group]*mergeGroup
+
+	// Tiny services that will share a group.
+	pending         []*unit
+	pendingBytes    int
+	pendingProfiles int
+
+	*scratch
+}
+
+// scratch is memory that one merge leaves to the next.
+type scratch struct {
+	table    *profile.Table
+	remap    profile.Remap
+	sorter   sorter
+	builders []*profile.TreeBuilder
+	call     profile.TreeBuilder
+	subset   subset
+	// Of one dataset: series and locations that were seen, and these locations; of one input: marked nodes.
+	series, locations, marks sparse
+	used, marked             []uint32
+	runs                     [][]byte
+	values                   [][]int64
+	order                    []uint64
+	stacks                   []uint32
+	totals                   []int64
+}
+
+// idle holds scratch and nothing else: tables of names that have been touched before are half as dear to fill.
+var idle = sync.Pool{New: func() any { return &scratch{table: profile.NewTable()} }}
+
+// maxIdle is what a scratch may hold to be kept: an unusual service must not fill the memory of its successors.
+const maxIdle = 64 << 20
+
+func (s *scratch) release() {
+	s.subset.names.Data = nil
+	clear(s.runs)
+	size := s.table.Bytes() + s.call.Bytes()
+	for _, b := range s.builders {
+		size += b.Bytes()
+	}
+	if size <= maxIdle {
+		idle.Put(s)
+	}
+}
+
+// mergeService is one service with its datasets, in the order of sources.
+type mergeService struct {
+	name     string
+	datasets []mergeDataset
+}
+
+type mergeDataset struct {
+	source int
+	d      *Dataset
+	group  *mergeGroup
+}
+
+func (m *merger) add(source int, d *Dataset) {
+	if m.byName == nil {
+		m.byName = map[string]*mergeService{}
+	}
+	s := m.byName[d.Service]
+	if s == nil {
+		s = &mergeService{name: d.Service}
+		m.byName[d.Service] = s
+		m.services = append(m.services, s)
+	}
+	g := m.groups[d.group]
+	if g == nil {
+		g = newMergeGroup(d.group)
+		m.groups[d.group] = g
+	}
+	g.datasets++
+	g.left++
+	for _, r := range d.Rows {
+		g.users[r.meta.GetTreesSection()]++
+	}
+	s.datasets = append(s.datasets, mergeDataset{source, d, g})
+}
+
+// service prepares one service and writes it, or keeps it for a shared group.
+func (m *merger) service(ctx context.Context, s *mergeService) error {
+	u, err := m.unit(ctx, s)
+	if err != nil {
+		return err
+	}
+	if u.size > ownGroup {
+		return m.writeAlone(ctx, u)
+	}
+	m.pending = append(m.pending, u)
+	m.pendingBytes += u.size
+	m.pendingProfiles += u.profiles()
+	if m.pendingBytes >= fullGroup || m.pendingProfiles >= fullProfiles {
+		return m.flush(ctx)
+	}
+	return nil
+}
+
+// writeAlone writes a group of one service, whose pages need not wait for the group's end.
+func (m *merger) writeAlone(ctx context.Context, u *unit) error {
+	g := m.w.beginGroup(m.tenant, true, true)
+	g.Symbols(&u.symbols)
+	g.Series(u.series)
+	if err := m.writeRows(ctx, g, u, identity); err != nil {
+		return err
+	}
+	return g.Close()
+}
+
+// flush writes the pending services as one group.
+func (m *merger) flush(ctx context.Context) error {
+	units := m.pending
+	m.pending, m.pendingBytes, m.pendingProfiles = nil, 0, 0
+	switch len(units) {
+	case 0:
+		return nil
+	case 1:
+		return m.writeAlone(ctx, units[0])
+	}
+	// The union of names, and which number those of each service became. All are in the total order, and so is
+	// the union: the new numbers ascend where the old ones did, and trees stay sorted.
+	m.table.Reset()
+	arrival := make([]profile.Remap, len(units))
+	for i, u := range units {
+		m.table.Add(&u.symbols, &arrival[i])
+	}
+	symbols, _ := m.sorter.symbols(m.table, &m.remap)
+	series, seriesOf := unionSeries(units)
+	g := m.w.beginGroup(m.tenant, true, false)
+	g.Symbols(&symbols)
+	g.Series(series)
+	for i, u := range units {
+		to := renumbering{series: seriesOf[i], names: compose(arrival[i].Strings, m.remap.Strings), locations: compose(arrival[i].Locations, m.remap.Locations)}
+		if err := m.writeRows(ctx, g, u, to); err != nil {
+			return fmt.Errorf("service %q: %w", u.service.name, err)
+		}
+		*u = unit{}
+	}
+	return g.Close()
+}
+
+// renumbering says what numbers of a unit become in its group; nil: they stay.
+type renumbering struct {
+	series, names, locations []uint32
+}
+
+var identity = renumbering{}
+
+func compose(first, second []uint32) []uint32 {
+	for i, v := range first {
+		first[i] = second[v]
+	}
+	return first
+}
+
+func apply(numbers, to []uint32) {
+	if to != nil {
+		for i, v := range numbers {
+			numbers[i] = to[v]
+		}
+	}
+}
+
+// unionSeries returns the label sets of all units, sorted, and which index those of each became.
+func unionSeries(units []*unit) (all []labels.Labels, of [][]uint32) {
+	type place struct{ unit, series int }
+	var places []place
+	for i, u := range units {
+		of = append(of, make([]uint32, len(u.series)))
+		for j := range u.series {
+			places = append(places, place{i, j})
+		}
+	}
+	at := func(p place) labels.Labels { return units[p.unit].series[p.series] }
+	slices.SortStableFunc(places, func(a, b place) int { return labels.Compare(at(a), at(b)) })
+	for i, p := range places {
+		if i == 0 || labels.Compare(at(p), all[len(all)-1]) != 0 {
+			all = append(all, at(p))
+		}
+		of[p.unit][p.series] = uint32(len(all) - 1)
+	}
+	return all, of
+}

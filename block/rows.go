@@ -1,0 +1,160 @@
+package block
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/profile"
+)
+
+// RowsWriter writes the profiles of one kind of one service.
+type RowsWriter struct {
+	g       *GroupWriter
+	service string
+	kind    profile.Kind
+	trees   uint32
+	nodes   uint32
+
+	rows    *storagev1.Rows // nil until the first profile
+	samples *kindSamples
+	sums    []int64
+	last    Profile
+	scratch rowScratch
+}
+
+// rowScratch is the memory of one Append.
+type rowScratch struct {
+	totals  []int64
+	sums    []int64
+	lengths []uint32
+}
+
+// Append writes one profile: for each stack node, ascending, one value per sample type in values[type]. Profiles
+// come in order of (time, series, id); several may be equal in all three. An error wraps ErrProfile if the profile
+// itself is at fault; then it is not part of the object, which stays good for the others.
+func (r *RowsWriter) Append(p Profile, stacks []uint32, values [][]int64) error {
+	if r.g.w.err != nil {
+		return r.g.w.err
+	}
+	if len(values) != len(r.kind.SampleTypes) {
+		return fmt.Errorf("%w: %d columns of values for %d sample types", ErrProfile, len(values), len(r.kind.SampleTypes))
+	}
+	totals := r.scratch.totals[:0]
+	for i, vs := range values {
+		if len(vs) != len(stacks) {
+			return fmt.Errorf("%w: %d values for %d stacks", ErrProfile, len(vs), len(stacks))
+		}
+		total, ok := sum(vs)
+		if !ok {
+			return fmt.Errorf("%w: a negative value, or a total beyond int64, of sample type %d", ErrProfile, i)
+		}
+		totals = append(totals, total)
+	}
+	r.scratch.totals = totals
+	if err := r.check(&p, stacks, totals); err != nil {
+		return err
+	}
+	r.begin()
+	r.scratch.lengths = r.samples.writer.Append(stacks, values, r.scratch.lengths[:0])
+	r.commit(&p, len(stacks), totals)
+	return r.g.w.err
+}
+
+// appendRuns is Append for a profile whose values are runs of another object, with the totals it has there.
+func (r *RowsWriter) appendRuns(p Profile, stacks []uint32, runs [][]byte, totals []int64) error {
+	if err := r.check(&p, stacks, totals); err != nil {
+		return err
+	}
+	r.begin()
+	r.scratch.lengths = r.samples.writer.AppendRun(stacks, runs, r.scratch.lengths[:0])
+	r.commit(&p, len(stacks), totals)
+	return r.g.w.err
+}
+
+// check refuses what the format cannot hold, before anything is changed.
+func (r *RowsWriter) check(p *Profile, stacks []uint32, totals []int64) error {
+	for i := 1; i < len(stacks); i++ {
+		if stacks[i] <= stacks[i-1] {
+			return fmt.Errorf("%w: stack node %d after %d", ErrProfile, stacks[i], stacks[i-1])
+		}
+	}
+	if n := len(stacks); n > 0 && stacks[n-1] >= r.nodes {
+		return fmt.Errorf("%w: stack node %d of %d", ErrProfile, stacks[n-1], r.nodes)
+	}
+	if p.Series >= r.g.seriesCount {
+		return fmt.Errorf("%w: series %d of %d", ErrProfile, p.Series, r.g.seriesCount)
+	}
+	if r.rows != nil && p.compare(&r.last) < 0 {
+		return fmt.Errorf("%w: profile of time %d, series %d after time %d, series %d",
+			ErrProfile, p.Time, p.Series, r.last.Time, r.last.Series)
+	}
+	r.scratch.sums = r.scratch.sums[:0]
+	for i, t := range totals {
+		if t < 0 || r.sums[i] > math.MaxInt64-t {
+			return fmt.Errorf("%w: values of sample type %d add up to more than int64 holds", ErrProfile, i)
+		}
+		r.scratch.sums = append(r.scratch.sums, r.sums[i]+t)
+	}
+	return nil
+}
+
+// compare orders profiles by (time, series, id).
+func (p *Profile) compare(o *Profile) int {
+	if c := cmp.Compare(p.Time, o.Time); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(p.Series, o.Series); c != 0 {
+		return c
+	}
+	return bytes.Compare(p.ID[:], o.ID[:])
+}
+
+// begin makes the footer's lines when the first profile comes.
+func (r *RowsWriter) begin() {
+	if r.rows != nil {
+		return
+	}
+	g := r.g
+	kind := g.w.kind(r.kind)
+	r.samples = g.samplesOf(kind, len(r.kind.SampleTypes))
+	r.rows = &storagev1.Rows{
+		Kind:         kind,
+		FirstProfile: uint64(g.rows.rows),
+		Sums:         r.sums,
+		TreesSection: r.trees,
+		ColumnStarts: r.samples.writer.Offsets(nil),
+	}
+	r.samples.rows = append(r.samples.rows, r.rows)
+	if g.dataset == nil {
+		g.dataset = &storagev1.Dataset{
+			Tenant: g.meta.Tenant, Service: g.w.ref(r.service), Group: g.index, MinTime: math.MaxInt64, MaxTime: math.MinInt64,
+		}
+		g.w.meta.Datasets = append(g.w.meta.Datasets, g.dataset)
+	}
+	g.dataset.Rows = append(g.dataset.Rows, r.rows)
+}
+
+// commit counts a profile whose runs have been written.
+func (r *RowsWriter) commit(p *Profile, rows int, totals []int64) {
+	copy(r.sums, r.scratch.sums)
+	r.rows.Profiles++
+	r.rows.Samples += uint64(rows)
+	d := r.g.dataset
+	d.MinTime, d.MaxTime = min(d.MinTime, p.Time), max(d.MaxTime, p.Time)
+	r.g.rows.append(r.rows.Kind, p, rows, totals, r.scratch.lengths)
+	r.last = *p
+}
+
+// sum adds values up; false if one is negative or the total does not fit.
+func sum(values []int64) (total int64, ok bool) {
+	all := int64(0)
+	for _, v := range values {
+		all |= v
+		total += v
+		all |= total // once it overflows, the sign stays in all
+	}
+	return total, all >= 0
+}

@@ -1,0 +1,205 @@
+package block
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/samples"
+)
+
+// Samples are the rows of samples of one kind of one service. Pages are inflated when they are needed, one at a
+// time. A Samples is not safe for concurrent use; make one for each goroutine.
+type Samples struct {
+	rows     *Rows
+	profiles *Profiles
+	section  *samples.Section
+	nodes    int
+	columns  []int // which were asked for
+	page     *page
+	// What Profile returns.
+	stacks []uint32
+	values [][]int64
+}
+
+// page is one inflated page of a section. A merge shares it between the services that have rows on it.
+type page struct {
+	number int // -1: none
+	// Per column of the section: whether it is inflated, its bytes and the memory for them.
+	loaded []bool
+	bytes  [][]byte
+	memory [][]byte
+}
+
+func newPage(columns int) *page {
+	return &page{number: -1, loaded: make([]bool, columns), bytes: make([][]byte, columns), memory: make([][]byte, columns)}
+}
+
+// Samples gives the samples of profiles, which Profiles has returned. Columns are the sample types that will be
+// asked for, all of them if none is named; Profile returns these in that order.
+func (r *Rows) Samples(ctx context.Context, p *Profiles, columns ...int) (*Samples, error) {
+	types := len(r.Kind.SampleTypes)
+	if len(columns) == 0 {
+		for i := range types {
+			columns = append(columns, i)
+		}
+	}
+	for _, c := range columns {
+		if c < 0 || c >= types {
+			return nil, fmt.Errorf("object %s: sample type %d of %d", r.dataset.group.r.meta.GetId(), c, types)
+		}
+	}
+	return r.samples(ctx, p, newPage(1+types), columns)
+}
+
+// samples is Samples with the page to use.
+func (r *Rows) samples(ctx context.Context, p *Profiles, page *page, columns []int) (*Samples, error) {
+	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+len(r.Kind.SampleTypes))
+	if err != nil {
+		return nil, err
+	}
+	t, err := r.dataset.group.loadTrees(ctx, r.meta.GetTreesSection())
+	if err != nil {
+		return nil, err
+	}
+	return &Samples{
+		rows: r, profiles: p, section: section, nodes: len(t.stack.Parents), columns: slices.Clone(columns), page: page,
+		values: make([][]int64, len(columns)),
+	}, nil
+}
+
+// Sum adds the values of one sample type of the selected profiles, of all if selected is nil, to the sums of
+// their stack nodes. Sums must have an entry for every node of the stack tree.
+func (s *Samples) Sum(column int, selected func(i int) bool, sums []int64) (err error) {
+	defer s.wrap(&err)
+	if column < 0 || 1+column >= s.section.Columns() || len(sums) < s.nodes {
+		return fmt.Errorf("sample type %d of %d, %d sums for %d stack nodes", column, s.section.Columns()-1, len(sums), s.nodes)
+	}
+	for i, n := range s.profiles.Samples {
+		if n == 0 || selected != nil && !selected(i) {
+			continue
+		}
+		stacks, err := s.run(i, 0)
+		if err != nil {
+			return err
+		}
+		values, err := s.run(i, 1+column)
+		if err != nil {
+			return err
+		}
+		if err := samples.Sum(stacks, values, n, sums[:s.nodes]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Profile returns the rows of profile i: its stack nodes, ascending, and a slice of values for each column
+// asked for. They live until the next call.
+func (s *Samples) Profile(i int) (stacks []uint32, values [][]int64, err error) {
+	defer s.wrap(&err)
+	if stacks, err = s.stackNodes(i); err != nil {
+		return nil, nil, err
+	}
+	values, err = s.values64(i)
+	return stacks, values, err
+}
+
+// values64 returns the values of profile i.
+func (s *Samples) values64(i int) ([][]int64, error) {
+	n := int(s.profiles.Samples[i])
+	for j, c := range s.columns {
+		run, err := s.run(i, 1+c)
+		if err != nil {
+			return nil, err
+		}
+		if n > len(run) {
+			return nil, fmt.Errorf("%w: %d rows in %d bytes", ErrCorrupt, n, len(run))
+		}
+		s.values[j] = resize(s.values[j], n)
+		if err := samples.Values(s.values[j], run); err != nil {
+			return nil, err
+		}
+	}
+	return s.values, nil
+}
+
+// stackNodes returns the stack nodes of profile i.
+func (s *Samples) stackNodes(i int) ([]uint32, error) {
+	run, err := s.run(i, 0)
+	if err != nil {
+		return nil, err
+	}
+	n := int(s.profiles.Samples[i])
+	if n > len(run) {
+		return nil, fmt.Errorf("%w: %d rows in %d bytes", ErrCorrupt, n, len(run))
+	}
+	s.stacks = resize(s.stacks, n)
+	return s.stacks, samples.Stacks(s.stacks, run, s.nodes)
+}
+
+// run returns the bytes of profile i in a column of the section.
+func (s *Samples) run(i, column int) ([]byte, error) {
+	stack := s.profiles.offsets[0]
+	if stack[i] == stack[i+1] {
+		return nil, nil // no rows
+	}
+	if err := s.turn(stack[i]); err != nil {
+		return nil, err
+	}
+	if err := s.page.inflate(s.section, column); err != nil {
+		return nil, err
+	}
+	start, end := s.section.Bounds(s.page.number, column)
+	from, to := s.profiles.offsets[column][i], s.profiles.offsets[column][i+1]
+	if from < start || to > end || from > to {
+		return nil, fmt.Errorf("%w: a run from byte %d to %d on a page from %d to %d", ErrCorrupt, from, to, start, end)
+	}
+	return s.page.bytes[column][from-start : to-start], nil
+}
+
+// turn goes to the page that holds an offset of the stack column.
+func (s *Samples) turn(offset uint64) error {
+	if s.page.number >= 0 {
+		if from, to := s.section.Bounds(s.page.number, 0); offset >= from && offset < to {
+			return nil
+		}
+	}
+	p := s.section.Find(offset)
+	if p == s.section.Pages() {
+		return fmt.Errorf("%w: a run at byte %d, after the last page", ErrCorrupt, offset)
+	}
+	s.page.number = p
+	clear(s.page.loaded)
+	return nil
+}
+
+// inflate makes the bytes of a column available.
+func (p *page) inflate(section *samples.Section, column int) error {
+	if p.loaded[column] {
+		return nil
+	}
+	b, err := section.Page(p.number, column, p.memory[column])
+	if err != nil {
+		return err
+	}
+	if !section.Plain(p.number, column) {
+		p.memory[column] = b // keep what may have been allocated
+	}
+	p.bytes[column], p.loaded[column] = b, true
+	return nil
+}
+
+func (s *Samples) wrap(err *error) {
+	if *err != nil {
+		*err = s.rows.wrap(storagev1.SectionType_SECTION_TYPE_SAMPLES, *err)
+	}
+}
+
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}

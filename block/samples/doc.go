@@ -1,0 +1,8 @@
+// Package samples is the byte form of the rows of one kind in one group (a SAMPLES section): a column of stack
+// nodes and one column of values per sample type, as uvarints, in pages that inflate alone.
+//
+// Within a profile the stack nodes ascend and are stored as the distance to the one before, beginning anew at each
+// profile: the bytes of one profile's rows, its run, mean the same wherever they are copied. A Writer takes
+// profiles or runs and cuts pages of about 64k rows at profile borders, at the same rows in all columns. A
+// Section finds and inflates pages.
+package samples

@@ -1,0 +1,191 @@
+package samples
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/kilndb/kiln/block/column"
+)
+
+// rows are those of one profile.
+type rows struct {
+	stacks []uint32
+	values [][]int64
+}
+
+const nodes = 5000
+
+func drawRows(t *rapid.T, types int) rows {
+	n := rapid.SampledFrom([]int{0, 1, 2, 10, 300}).Draw(t, "rows")
+	set := map[uint32]bool{}
+	for range n {
+		set[rapid.Uint32Range(0, nodes-1).Draw(t, "stack")] = true
+	}
+	r := rows{values: make([][]int64, types)}
+	for s := range set {
+		r.stacks = append(r.stacks, s)
+	}
+	slices.Sort(r.stacks)
+	for c := range r.values {
+		for range r.stacks {
+			r.values[c] = append(r.values[c], rapid.OneOf(rapid.Int64Range(0, 300), rapid.Int64Range(0, math.MaxInt64/1024)).Draw(t, "value"))
+		}
+	}
+	return r
+}
+
+func TestRoundTrip(t *testing.T) {
+	var w Writer
+	rapid.Check(t, func(t *rapid.T) {
+		types := rapid.IntRange(1, 4).Draw(t, "types")
+		profiles := make([]rows, rapid.IntRange(0, 8).Draw(t, "profiles"))
+		var streamed bytes.Buffer
+		w.Reset(1+types, column.Fastest, nil)
+		var s Writer
+		s.Reset(1+types, column.Fastest, &streamed)
+		var lengths []uint32
+		for i := range profiles {
+			profiles[i] = drawRows(t, types)
+			lengths = w.Append(profiles[i].stacks, profiles[i].values, lengths)
+			s.Append(profiles[i].stacks, profiles[i].values, nil)
+		}
+		b, err := w.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Finish(); err != nil || !bytes.Equal(streamed.Bytes(), b) {
+			t.Fatalf("streamed %d bytes, kept %d, error %v", streamed.Len(), len(b), err)
+		}
+		section, err := Parse(b, 1+types)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkPages(t, section, profiles, lengths)
+		if _, err := Parse(b, 2+types); !errors.Is(err, column.ErrCorrupt) {
+			t.Fatalf("as another number of columns: error %v", err)
+		}
+	})
+}
+
+// checkPages reads every run back. All of these fit on one page.
+func checkPages(t *rapid.T, s *Section, profiles []rows, lengths []uint32) {
+	if s.Pages() == 0 {
+		if s.Rows() != 0 {
+			t.Fatalf("%d rows on no page", s.Rows())
+		}
+		return
+	}
+	at := make([]uint32, s.Columns())
+	sums, want := make([][]int64, s.Columns()), make([][]int64, s.Columns())
+	for c := range sums {
+		sums[c], want[c] = make([]int64, nodes), make([]int64, nodes)
+	}
+	for _, p := range profiles {
+		runs := make([][]byte, s.Columns())
+		for c := range runs {
+			page, err := s.Page(0, c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runs[c] = page[at[c] : at[c]+lengths[c]]
+			at[c] += lengths[c]
+		}
+		lengths = lengths[s.Columns():]
+		stacks := make([]uint32, len(p.stacks))
+		if err := Stacks(stacks, runs[0], nodes); err != nil || !slices.Equal(stacks, p.stacks) {
+			t.Fatalf("stacks %v, want %v, error %v", stacks, p.stacks, err)
+		}
+		for c, values := range p.values {
+			got := make([]int64, len(values))
+			if err := Values(got, runs[1+c]); err != nil || !slices.Equal(got, values) {
+				t.Fatalf("values %v, want %v, error %v", got, values, err)
+			}
+			if err := errors.Join(CheckRun(runs[1+c], len(values)), Sum(runs[0], runs[1+c], uint32(len(values)), sums[c])); err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range values {
+				want[c][p.stacks[i]] += v
+			}
+			if len(values) > 0 {
+				for what, err := range map[string]error{
+					"a row more": Sum(runs[0], runs[1+c], uint32(len(values))+1, make([]int64, nodes)),
+					"a row less": Sum(runs[0], runs[1+c], uint32(len(values))-1, make([]int64, nodes)),
+					"few nodes":  Sum(runs[0], runs[1+c], uint32(len(values)), make([]int64, p.stacks[len(p.stacks)-1])),
+					"check":      CheckRun(runs[1+c], len(values)-1),
+				} {
+					if !errors.Is(err, column.ErrCorrupt) {
+						t.Fatalf("%s: error %v", what, err)
+					}
+				}
+			}
+		}
+	}
+	for c := range sums {
+		if !slices.Equal(sums[c], want[c]) {
+			t.Fatalf("sums of column %d differ", c)
+		}
+	}
+}
+
+// Pages are cut at profile borders, and a run is found by its offset.
+func TestPages(t *testing.T) {
+	var w Writer
+	w.Reset(2, column.Fastest, nil)
+	stacks := make([]uint32, 30_000)
+	values := [][]int64{make([]int64, len(stacks))}
+	for i := range stacks {
+		stacks[i], values[0][i] = uint32(i*3), int64(i)
+	}
+	var starts [][]uint64
+	var lengths []uint32
+	for range 7 {
+		starts = append(starts, w.Offsets(nil))
+		lengths = w.Append(stacks, values, lengths)
+	}
+	b, err := w.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Parse(b, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Pages() != 4 || s.Rows() != 210_000 {
+		t.Errorf("%d pages with %d rows, want 4 with 210,000", s.Pages(), s.Rows())
+	}
+	for i, start := range starts {
+		p := s.Find(start[0])
+		if p != i/2 {
+			t.Errorf("profile %d is on page %d, want %d", i, p, i/2)
+		}
+		from, to := s.Bounds(p, 1)
+		if start[1] < from || start[1]+uint64(lengths[2*i+1]) > to {
+			t.Errorf("run of profile %d at %d, page from %d to %d", i, start[1], from, to)
+		}
+	}
+	if end := w.Offsets(nil)[0]; s.Find(end) != s.Pages() {
+		t.Errorf("offset %d, the end, is on page %d", end, s.Find(end))
+	}
+}
+
+func TestMalformedRuns(t *testing.T) {
+	tooLong := bytes.Repeat([]byte{0x80}, 12)
+	for what, err := range map[string]error{
+		"stack twice":       Stacks(make([]uint32, 2), []byte{5, 0}, 9),
+		"stack beyond":      Stacks(make([]uint32, 2), []byte{5, 4}, 9),
+		"endless value":     Values(make([]int64, 1), tooLong),
+		"value over int64":  Values(make([]int64, 1), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}),
+		"endless sum":       Sum([]byte{1}, tooLong, 1, make([]int64, 9)),
+		"endless stack":     Sum(tooLong, []byte{1}, 1, make([]int64, 9)),
+		"unfinished number": CheckRun([]byte{1, 0x80}, 1),
+	} {
+		if !errors.Is(err, column.ErrCorrupt) {
+			t.Errorf("%s: error %v", what, err)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package samples
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sort"
+
+	"github.com/kilndb/kiln/block/column"
+)
+
+// Section is a SAMPLES section whose directory has been read. It is immutable and safe for concurrent use.
+type Section struct {
+	data    []byte
+	columns int
+	// rows[p] is the number of rows before page p; one more entry than pages.
+	rows []uint64
+	// raw[p*columns+c] is the inflated offset at which page p begins in column c; one more line than pages.
+	raw []uint64
+	// stored[p*columns+c] is the offset in data of that page's bytes; one more entry.
+	stored []uint64
+}
+
+// Parse reads the directory of a section with that many columns.
+func Parse(data []byte, columns int) (*Section, error) {
+	if len(data) < 4 {
+		return nil, fmt.Errorf("%w: samples of %d bytes", column.ErrCorrupt, len(data))
+	}
+	end := len(data) - 4
+	n := int64(binary.LittleEndian.Uint32(data[end:]))
+	if n > int64(end) {
+		return nil, fmt.Errorf("%w: a directory of %d bytes in samples of %d", column.ErrCorrupt, n, len(data))
+	}
+	start := end - int(n)
+	c := column.Cursor{Data: data[start:end]}
+	if got := c.Uvarint(); c.Err == nil && got != uint64(columns) {
+		return nil, fmt.Errorf("%w: samples of %d columns, want %d", column.ErrCorrupt, got, columns)
+	}
+	// A page takes at least a byte of rows and two of lengths per column.
+	pages := int(c.Below(len(c.Data)/(1+2*columns) + 1))
+	if c.Err != nil {
+		return nil, c.Err
+	}
+	s := &Section{data: data[:start], columns: columns}
+	s.rows = make([]uint64, 1, pages+1)
+	s.raw = make([]uint64, columns, (pages+1)*columns)
+	s.stored = make([]uint64, 1, pages*columns+1)
+	for p := range pages {
+		if err := s.page(&c, p); err != nil {
+			return nil, err
+		}
+	}
+	if last := s.stored[len(s.stored)-1]; last != uint64(start) {
+		return nil, fmt.Errorf("%w: pages of %d bytes, but %d are there", column.ErrCorrupt, last, start)
+	}
+	return s, c.End()
+}
+
+// page reads the directory's line of page p.
+func (s *Section) page(c *column.Cursor, p int) error {
+	rows := c.Uvarint()
+	stored := s.stored[len(s.stored)-1]
+	for i := range s.columns {
+		raw, n := c.Uvarint(), c.Uvarint()
+		if c.Err != nil {
+			return c.Err
+		}
+		if err := column.CheckLengths(raw, n); err != nil {
+			return err
+		}
+		if rows == 0 || rows > raw {
+			return fmt.Errorf("%w: page %d has %d rows in %d bytes", column.ErrCorrupt, p, rows, raw)
+		}
+		stored += n
+		if stored > uint64(len(s.data)) {
+			return fmt.Errorf("%w: page %d ends at %d of %d", column.ErrCorrupt, p, stored, len(s.data))
+		}
+		s.stored = append(s.stored, stored)
+		s.raw = append(s.raw, s.raw[p*s.columns+i]+raw)
+	}
+	s.rows = append(s.rows, s.rows[p]+rows)
+	return nil
+}
+
+// Columns returns the number of columns, the stack column included.
+func (s *Section) Columns() int { return s.columns }
+
+// Pages returns the number of pages.
+func (s *Section) Pages() int { return len(s.rows) - 1 }
+
+// Rows returns the number of rows.
+func (s *Section) Rows() uint64 { return s.rows[len(s.rows)-1] }
+
+// Find returns the page of the stack column that holds the inflated offset; Pages() if there is none.
+func (s *Section) Find(offset uint64) int {
+	return sort.Search(s.Pages(), func(p int) bool { return s.raw[(p+1)*s.columns] > offset })
+}
+
+// Bounds returns the inflated offsets at which page p begins and ends in column c.
+func (s *Section) Bounds(p, c int) (from, to uint64) {
+	return s.raw[p*s.columns+c], s.raw[(p+1)*s.columns+c]
+}
+
+// Page inflates column c of page p; dst and the result are as for column.Inflate.
+func (s *Section) Page(p, c int, dst []byte) ([]byte, error) {
+	i := p*s.columns + c
+	b, err := column.Inflate(dst, s.data[s.stored[i]:s.stored[i+1]], int(s.raw[i+s.columns]-s.raw[i]))
+	if err != nil {
+		return nil, fmt.Errorf("page %d, column %d: %w", p, c, err)
+	}
+	return b, nil
+}
+
+// Plain tells whether column c of page p is stored as it is.
+func (s *Section) Plain(p, c int) bool {
+	i := p*s.columns + c
+	return s.stored[i+1]-s.stored[i] == s.raw[i+s.columns]-s.raw[i]
+}
