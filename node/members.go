@@ -26,20 +26,22 @@ type members struct {
 // retryHeartbeat is the pause after a heartbeat that failed; an answered one says when the next is due.
 const retryHeartbeat = 200 * time.Millisecond
 
+// patience is how many heartbeats may fail before it is worth a line in the log: an election takes a moment.
+const patience = 10
+
 // Run sends heartbeats until ctx ends, then takes this node off the list.
 func (m *members) Run(ctx context.Context) error {
-	failing := false
+	failures := 0
 	for ctx.Err() == nil {
 		pause := retryHeartbeat
 		resp, err := m.metastore.Heartbeat(ctx, connect.NewRequest(&metastorev1.HeartbeatRequest{Member: m.self}))
-		switch {
-		case err == nil:
+		if err == nil {
+			failures = 0
 			m.list.Store(resp.Msg)
 			pause = time.Duration(resp.Msg.LeaseMs) * time.Millisecond / 3
-		case !failing && ctx.Err() == nil:
+		} else if failures++; failures == patience {
 			m.log.Warn("metastore does not answer heartbeats", "error", err)
 		}
-		failing = err != nil
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):

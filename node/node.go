@@ -161,9 +161,8 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		f := queryfrontend.New(queryfrontend.Config{Limits: cfg.limits(tenant.Anonymous)}, store, backend, n.log("queryfrontend"), n.reg)
 		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.handlerOptions()...)
 		n.public.Handle(path, public(cfg.MultiTenant, handler))
-		path, handler = compactionv1connect.NewJobServiceHandler(jobList{store}, n.handlerOptions()...)
-		n.public.Handle(path, public(cfg.MultiTenant, handler))
 	}
+	n.serveJobs(store)
 
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()

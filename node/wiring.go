@@ -41,6 +41,17 @@ type localMetastore struct {
 	compactionv1connect.JobServiceHandler
 }
 
+// serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.
+func (n *Node) serveJobs(store metastoreClient) {
+	path, handler := compactionv1connect.NewJobServiceHandler(jobList{store}, n.handlerOptions()...)
+	if n.cfg.plays(QueryFrontend) {
+		n.public.Handle(path, public(n.cfg.MultiTenant, handler))
+	}
+	if n.cfg.plays(Metastore) && !(n.cfg.plays(QueryFrontend) && n.internal == n.public) {
+		n.internal.Handle(path, handler)
+	}
+}
+
 // jobList serves the jobs of a metastore that may be elsewhere.
 type jobList struct{ metastoreClient }
 

@@ -56,19 +56,25 @@ func width() int {
 	return 120
 }
 
-// clip shortens s to n columns, keeping its end, which is the telling part of a function's name. Control
-// characters, which a terminal would obey, become dots.
-func clip(s string, n int) string {
-	s = strings.Map(func(r rune) rune {
+// clip shortens the name of a function to n columns. What is between brackets, the type parameters, goes first;
+// then the front, for the end is the telling part. Control characters, which a terminal would obey, become dots.
+func clip(name string, n int) string {
+	name = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
 			return '·'
 		}
 		return r
-	}, s)
-	if n < 1 || utf8.RuneCountInString(s) <= n {
-		return s
+	}, name)
+	if n < 1 || utf8.RuneCountInString(name) <= n {
+		return name
 	}
-	r := []rune(s)
+	if first, last := strings.Index(name, "["), strings.LastIndex(name, "]"); first >= 0 && last > first {
+		name = name[:first] + "[…]" + name[last+1:]
+	}
+	r := []rune(name)
+	if len(r) <= n {
+		return name
+	}
 	return "…" + string(r[len(r)-n+1:])
 }
 

@@ -1,0 +1,104 @@
+package compactionworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block"
+	"github.com/kilndb/kiln/objstore"
+)
+
+// discardTimeout bounds the removal of what a failed attempt has uploaded.
+const discardTimeout = 10 * time.Second
+
+// merge is one attempt at a job.
+type merge struct {
+	worker  *Worker
+	job     *compactionv1.Assignment
+	outputs []*storagev1.BlockMeta // uploaded
+}
+
+// run reads the sources and uploads the outputs, one per tenant.
+func (m *merge) run(ctx context.Context) (err error) {
+	defer m.worker.recovered(m.worker.log.With("job", m.job.GetJob()), &err)
+	sources, err := m.open()
+	if err != nil {
+		return err
+	}
+	tenants := block.Tenants(sources...)
+	if m.job.GetLevel() > 0 && !slices.Equal(tenants, []string{m.job.GetTenant()}) {
+		return fmt.Errorf("sources are of the tenants %q, the job is of %q", tenants, m.job.GetTenant())
+	}
+	for _, tenant := range tenants {
+		output, err := m.tenant(ctx, tenant, sources)
+		if err != nil {
+			return err
+		}
+		m.outputs = append(m.outputs, output)
+	}
+	return nil
+}
+
+// open opens the sources. It reads nothing yet.
+func (m *merge) open() ([]*block.Reader, error) {
+	if len(m.job.GetSources()) == 0 {
+		return nil, errors.New("job has no sources")
+	}
+	var sources []*block.Reader
+	for _, meta := range m.job.GetSources() {
+		r, err := block.Open(objstore.Object(m.worker.bucket, block.Key(meta), int64(meta.GetSize())), meta)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", meta.GetId(), err)
+		}
+		sources = append(sources, r)
+	}
+	return sources, nil
+}
+
+// tenant merges one tenant's datasets into a block and uploads it. Its id is new, so that no attempt ever touches an
+// object of another.
+func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) (*storagev1.BlockMeta, error) {
+	sources := slices.DeleteFunc(slices.Clone(all), func(r *block.Reader) bool { return !slices.Contains(block.Tenants(r), tenant) })
+	header := block.Header{
+		ID: ulid.Make().String(), Tenant: tenant, Shard: m.job.GetShard(), Level: m.job.GetLevel() + 1, Writer: m.worker.cfg.Name,
+	}
+	for _, r := range sources {
+		header.Sources = append(header.Sources, r.Meta().GetId())
+	}
+	out := newSpool(m.worker.cfg)
+	meta, err := write(ctx, tenant, sources, block.NewWriter(out, header))
+	if err == nil {
+		err = m.worker.bucket.PutFrom(ctx, block.Key(meta), out, out.Size())
+	}
+	if err := errors.Join(err, out.Close()); err != nil {
+		return nil, fmt.Errorf("block of tenant %s: %w", tenant, err)
+	}
+	return meta, nil
+}
+
+func write(ctx context.Context, tenant string, sources []*block.Reader, w *block.Writer) (*storagev1.BlockMeta, error) {
+	if err := block.Merge(ctx, tenant, sources, w); err != nil {
+		w.Abort()
+		return nil, err
+	}
+	return w.Finish()
+}
+
+// discard removes what was uploaded, when the attempt is given up before it was reported. What cannot be removed is an
+// orphan, which nobody names.
+func (m *merge) discard() {
+	ctx, cancel := context.WithTimeout(context.Background(), discardTimeout)
+	defer cancel()
+	for _, o := range m.outputs {
+		if err := m.worker.bucket.Delete(ctx, block.Key(o)); err != nil {
+			m.worker.log.Warn("output of a failed job is left behind", "key", block.Key(o), "err", err)
+		}
+	}
+}

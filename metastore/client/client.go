@@ -1,0 +1,243 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
+	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
+	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+)
+
+// GiveUp is how long a call without a deadline is repeated.
+const GiveUp = 30 * time.Second
+
+// The pauses between attempts double from the first to the last, each with jitter. An election takes about as long as
+// the last of them.
+const (
+	firstPause = 10 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// Client calls the leader of the metastore. It may be used concurrently.
+type Client struct {
+	addresses []string
+	http      connect.HTTPClient
+	options   []connect.ClientOption
+
+	mu      sync.Mutex
+	leader  string // where the last call succeeded, or was sent to; empty if not known
+	next    int    // of addresses, the one to try when no leader is known
+	remotes map[string]*remote
+}
+
+// remote is the clients of one address.
+type remote struct {
+	index   metastorev1connect.IndexServiceClient
+	members metastorev1connect.MembershipServiceClient
+	workers compactionv1connect.WorkerServiceClient
+	jobs    compactionv1connect.JobServiceClient
+}
+
+var (
+	_ metastorev1connect.IndexServiceClient      = (*Client)(nil)
+	_ metastorev1connect.MembershipServiceClient = (*Client)(nil)
+	_ compactionv1connect.WorkerServiceClient    = (*Client)(nil)
+	_ compactionv1connect.JobServiceClient       = (*Client)(nil)
+)
+
+// New returns a client of the metastore at addresses, at least one. An address without a scheme is spoken to in plain HTTP.
+func New(addresses []string, httpClient connect.HTTPClient, options ...connect.ClientOption) *Client {
+	return &Client{addresses: addresses, http: httpClient, options: options, remotes: map[string]*remote{}}
+}
+
+// AddSegments registers segments.
+func (c *Client) AddSegments(ctx context.Context, req *connect.Request[metastorev1.AddSegmentsRequest]) (*connect.Response[metastorev1.AddSegmentsResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[metastorev1.AddSegmentsRequest, metastorev1.AddSegmentsResponse] {
+		return r.index.AddSegments
+	})
+}
+
+// Find finds entries.
+func (c *Client) Find(ctx context.Context, req *connect.Request[metastorev1.FindRequest]) (*connect.Response[metastorev1.FindResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[metastorev1.FindRequest, metastorev1.FindResponse] { return r.index.Find })
+}
+
+// Heartbeat announces a node.
+func (c *Client) Heartbeat(ctx context.Context, req *connect.Request[metastorev1.HeartbeatRequest]) (*connect.Response[metastorev1.HeartbeatResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[metastorev1.HeartbeatRequest, metastorev1.HeartbeatResponse] {
+		return r.members.Heartbeat
+	})
+}
+
+// Leave takes a node off the list.
+func (c *Client) Leave(ctx context.Context, req *connect.Request[metastorev1.LeaveRequest]) (*connect.Response[metastorev1.LeaveResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[metastorev1.LeaveRequest, metastorev1.LeaveResponse] { return r.members.Leave })
+}
+
+// Poll waits for jobs.
+func (c *Client) Poll(ctx context.Context, req *connect.Request[compactionv1.PollRequest]) (*connect.Response[compactionv1.PollResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[compactionv1.PollRequest, compactionv1.PollResponse] { return r.workers.Poll })
+}
+
+// Renew extends leases.
+func (c *Client) Renew(ctx context.Context, req *connect.Request[compactionv1.RenewRequest]) (*connect.Response[compactionv1.RenewResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[compactionv1.RenewRequest, compactionv1.RenewResponse] { return r.workers.Renew })
+}
+
+// Complete reports the result of a job.
+func (c *Client) Complete(ctx context.Context, req *connect.Request[compactionv1.CompleteRequest]) (*connect.Response[compactionv1.CompleteResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[compactionv1.CompleteRequest, compactionv1.CompleteResponse] {
+		return r.workers.Complete
+	})
+}
+
+// Fail gives a job back.
+func (c *Client) Fail(ctx context.Context, req *connect.Request[compactionv1.FailRequest]) (*connect.Response[compactionv1.FailResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[compactionv1.FailRequest, compactionv1.FailResponse] { return r.workers.Fail })
+}
+
+// List shows jobs.
+func (c *Client) List(ctx context.Context, req *connect.Request[compactionv1.ListRequest]) (*connect.Response[compactionv1.ListResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[compactionv1.ListRequest, compactionv1.ListResponse] { return r.jobs.List })
+}
+
+type method[Req, Res any] func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error)
+
+// call makes attempts until one is answered for good.
+func call[Req, Res any](ctx context.Context, c *Client, req *connect.Request[Req], on func(*remote) method[Req, Res]) (*connect.Response[Res], error) {
+	over := time.Now().Add(GiveUp)
+	if deadline, ok := ctx.Deadline(); ok {
+		over = deadline
+	}
+	pause := firstPause
+	for {
+		address := c.pick()
+		attempt := connect.NewRequest(req.Msg) // a request is for one call
+		for name, values := range req.Header() {
+			attempt.Header()[name] = values
+		}
+		answer, err := on(c.remote(address))(ctx, attempt)
+		if err == nil {
+			c.found(address)
+			return answer, nil
+		}
+		at, repeat := c.elsewhere(address, err)
+		if !repeat || ctx.Err() != nil || time.Now().After(over) {
+			return nil, err
+		}
+		if at != "" && at != address && pause == firstPause {
+			pause *= 2 // sent on once: go there at once
+			continue
+		}
+		if !sleep(ctx, pause/2+rand.N(pause)) {
+			return nil, err
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// elsewhere says whether err at address is worth another attempt, and notes where; at is empty if that is not known.
+func (c *Client) elsewhere(address string, err error) (at string, repeat bool) {
+	switch connect.CodeOf(err) {
+	case connect.CodeFailedPrecondition:
+		leader, refused := notLeader(err)
+		if !refused {
+			return "", false
+		}
+		c.lost(address, leader)
+		return leader, true
+	case connect.CodeUnavailable:
+		c.lost(address, "")
+		return "", true
+	case connect.CodeAborted:
+		return "", true
+	}
+	return "", false
+}
+
+// notLeader returns the address of the leader that err names, and whether err is a node's that does not lead.
+func notLeader(err error) (leader string, refused bool) {
+	var e *connect.Error
+	if !errors.As(err, &e) {
+		return "", false
+	}
+	for _, d := range e.Details() {
+		if v, err := d.Value(); err == nil {
+			if n, ok := v.(*metastorev1.NotLeader); ok {
+				return n.GetLeader(), true
+			}
+		}
+	}
+	return "", false
+}
+
+// pick returns the address to try.
+func (c *Client) pick() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leader != "" {
+		return c.leader
+	}
+	return c.addresses[c.next%len(c.addresses)]
+}
+
+func (c *Client) found(address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leader = address
+}
+
+// lost notes that the leader is not at address but at leader, if that is known. What another call learned since is kept.
+func (c *Client) lost(address, leader string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case leader != "":
+		c.leader = leader
+	case c.leader == address:
+		c.leader = ""
+		c.next++
+	case c.leader == "":
+		c.next++
+	}
+}
+
+func (c *Client) remote(address string) *remote {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.remotes[address]
+	if r == nil {
+		url := address
+		if !strings.Contains(url, "://") {
+			url = "http://" + url
+		}
+		r = &remote{
+			index:   metastorev1connect.NewIndexServiceClient(c.http, url, c.options...),
+			members: metastorev1connect.NewMembershipServiceClient(c.http, url, c.options...),
+			workers: compactionv1connect.NewWorkerServiceClient(c.http, url, c.options...),
+			jobs:    compactionv1connect.NewJobServiceClient(c.http, url, c.options...),
+		}
+		c.remotes[address] = r
+	}
+	return r
+}
+
+// sleep waits for d and says whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,14 @@
+// Package client finds the leader of the metastore, over a list of addresses.
+//
+// Client implements the four generated client interfaces, so that a role does not know whether it talks to a metastore
+// in its own process or to a group of them. It follows the leader's address where an answer names it, tries the other
+// addresses where there is none, and pauses with jitter in between, for as long as the call's context allows (callers
+// without a deadline: GiveUp).
+//
+// # What is repeated
+//
+// A refusal by a node that does not lead is always repeated elsewhere: nothing happened there. UNAVAILABLE is repeated, and so
+// is ABORTED, the outcome that is not known, because every call of these services may be made twice: segments and reports
+// of jobs are recognised by their ids. A Fail that is repeated may find that it has worked the first time, which it reports
+// as FAILED_PRECONDITION. All other errors are returned as they are.
+package client

@@ -1,0 +1,37 @@
+// Package compaction keeps the state of compaction: what waits to be merged, the jobs, and the objects that await their
+// deletion.
+//
+// Its steps are functions of the state and a command: Assign, Complete, Fail, DeleteTombstones. They run in the state
+// machine and check everything they are told, the leader and the worker included. Planner and Pick are the leader's
+// side: they read the state and say what ought to be decided; the decision goes through the log as AssignJobs.
+//
+// # The life of an object
+//
+//	registered → waiting → claimed by a job → replaced (tombstone) → deleted from the bucket → forgotten
+//
+// An entry waits from the moment it is in the index until a job claims it, and is claimed by at most one job. Until its
+// replacement commits it stays in the index, and from then on only the outputs are there: in one transaction.
+//
+// # The life of a job
+//
+//	waiting → running (token, lease) → done
+//	   ↑_________|  failed, or given to the next worker because its lease ended
+//
+// A job's token is the log index of its latest assignment; a report with any other is refused. After MaxFailures a job
+// of several sources is replaced by its two halves, so that a source which breaks every merge is found in a few steps
+// and is alone in the end. That last job is parked: it is never handed out again, it keeps its source claimed, and the
+// source stays in the index and can be queried. A lease that ends counts as a failure, because a merge that kills its
+// worker cannot say so.
+//
+// Outputs that are refused become tombstones, so that their objects do not stay in the bucket.
+//
+// # The buckets
+//
+//	waiting      level u8, tenant, 0, shard u32, id        → registered i64, size u64
+//	jobs         id                                        → kiln.storage.v1.Job
+//	tombstones   replaced i64, id                          → kiln.storage.v1.Tombstone
+//	replaced     id                                        → replaced i64 (finds the tombstone)
+//
+// Finished jobs are not part of the state: each replica remembers the latest FinishedKept that it saw finishing, and
+// forgets them when it restarts.
+package compaction

@@ -1,0 +1,70 @@
+package metastore
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/kilndb/kiln/metastore/compaction"
+	"github.com/kilndb/kiln/metastore/raftnode"
+)
+
+// Config configures a member of the metastore.
+type Config struct {
+	// DataDir is the data directory of the process; the metastore's files are in its folder "metastore".
+	DataDir string
+	// Raft says which member this is. Its Dir is set by Open.
+	Raft raftnode.Config
+
+	// Levels says when objects are compacted, one row per level.
+	Levels []compaction.Level
+	// JobLease is how long a worker keeps a job without a renewal.
+	JobLease time.Duration
+	// MaxWaitingJobs bounds the jobs that wait for a worker. Entries beyond it wait in the index.
+	MaxWaitingJobs int
+
+	// Grace is how long a replaced object stays in the bucket. It must be longer than any query.
+	Grace time.Duration
+	// MemberLease is how long a member of the cluster is listed after it announced itself.
+	MemberLease time.Duration
+}
+
+// DefaultConfig returns the configuration of a group of one that keeps its files under dataDir.
+func DefaultConfig(dataDir string) Config {
+	return Config{
+		DataDir: dataDir,
+		Raft:    raftnode.DefaultConfig(""),
+		Levels: []compaction.Level{
+			{Level: 0, MinSources: 20, MaxAge: 10 * time.Second, MaxSources: 20, MaxBytes: 256 << 20},
+		},
+		JobLease:       15 * time.Second,
+		MaxWaitingJobs: 256,
+		Grace:          10 * time.Minute,
+		MemberLease:    15 * time.Second,
+	}
+}
+
+// dir is the folder of all of the metastore's files.
+func (c Config) dir() string { return filepath.Join(c.DataDir, "metastore") }
+
+// Validate returns what is wrong with the configuration.
+func (c Config) Validate() error {
+	switch {
+	case c.DataDir == "":
+		return errors.New("metastore: a data directory is required")
+	case c.JobLease <= 0 || c.MemberLease <= 0 || c.Grace <= 0:
+		return errors.New("metastore: leases and grace must be positive")
+	case c.MaxWaitingJobs <= 0:
+		return errors.New("metastore: the number of waiting jobs must be positive")
+	}
+	for i, l := range c.Levels {
+		if i > 0 && l.Level <= c.Levels[i-1].Level {
+			return fmt.Errorf("metastore: levels are not in order at level %d", l.Level)
+		}
+		if l.MinSources < 1 || l.MaxSources < l.MinSources || l.MaxAge <= 0 || l.MaxBytes == 0 {
+			return fmt.Errorf("metastore: level %d needs 1 <= min <= max sources, an age and a size", l.Level)
+		}
+	}
+	return nil
+}

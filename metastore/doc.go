@@ -1,0 +1,26 @@
+// Package metastore is the replicated index of every object, and the leader's side of compaction.
+//
+// Metastore is one member of the group. It serves four APIs: IndexService (registering and finding objects),
+// MembershipService (who is there), WorkerService (compaction jobs) and JobService (showing them). Beneath it are
+//
+//	raftnode     one member of the Raft group
+//	fsm          the state machine: one bbolt file, commands, snapshots
+//	index        the entries, and the view that queries read without a lock
+//	compaction   what waits to be merged, jobs, tombstones: steps of the state machine and the leader's planner
+//	client       finds the leader, over a list of addresses
+//
+// What is durable goes through the log. What can be lost lives in the leader's memory, a term: the members and their
+// leases, renewals of job leases, workers that wait for a job. A new leader starts with none of it: members announce
+// themselves again, and running jobs get one more lease before somebody else may have them.
+//
+// # Loops
+//
+// Run keeps these going: appendLoop batches concurrent registrations into one log entry, always; dispatchLoop plans jobs and hands
+// them out, deletionLoop deletes what was replaced, while this member leads.
+//
+// # Errors
+//
+// FAILED_PRECONDITION with a NotLeader detail: nothing happened, ask there. ABORTED: the outcome is not known; repeat what
+// can be repeated. UNAVAILABLE: nothing happened, and this member cannot serve. FAILED_PRECONDITION without the detail: the
+// state refuses it. INVALID_ARGUMENT: it is wrong and stays wrong.
+package metastore

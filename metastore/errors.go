@@ -1,0 +1,43 @@
+package metastore
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
+	"github.com/kilndb/kiln/metastore/compaction"
+	"github.com/kilndb/kiln/metastore/raftnode"
+)
+
+// coded returns err as the package comment says that clients see it.
+func coded(err error) error {
+	var elsewhere *raftnode.NotLeaderError
+	switch {
+	case errors.As(err, &elsewhere):
+		e := connect.NewError(connect.CodeFailedPrecondition, err)
+		if detail, err := connect.NewErrorDetail(&metastorev1.NotLeader{Leader: elsewhere.Leader}); err == nil {
+			e.AddDetail(detail)
+		}
+		return e
+	case errors.Is(err, context.DeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, err)
+	case errors.Is(err, context.Canceled):
+		return connect.NewError(connect.CodeCanceled, err)
+	case errors.Is(err, raftnode.ErrUnknown):
+		return connect.NewError(connect.CodeAborted, err)
+	case errors.Is(err, raftnode.ErrUnavailable):
+		return connect.NewError(connect.CodeUnavailable, err)
+	case refusal(err):
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	case errors.Is(err, compaction.ErrUnknownJob), errors.Is(err, compaction.ErrToken), errors.Is(err, compaction.ErrSources),
+		errors.Is(err, compaction.ErrSourceGone), errors.Is(err, compaction.ErrOutputs):
+		return connect.NewError(connect.CodeFailedPrecondition, err)
+	}
+	return connect.NewError(connect.CodeInternal, err)
+}
+
+func invalid(problem string) error {
+	return connect.NewError(connect.CodeInvalidArgument, errors.New(problem))
+}

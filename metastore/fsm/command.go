@@ -1,0 +1,63 @@
+package fsm
+
+import (
+	"fmt"
+	"reflect"
+
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+)
+
+// Version is the newest version of the command set that this build applies, and the one it writes.
+const Version = 1
+
+// Entry is what a handler may know of the log entry besides its command.
+type Entry struct {
+	Index uint64
+	Term  uint64
+	// Time is the proposer's clock in Unix nanoseconds, made monotone: never before that of an earlier entry.
+	Time int64
+}
+
+// Commands says what to do with each command: its body's type in the oneof, and the handler.
+type Commands map[reflect.Type]handler
+
+type handler func(tx *bbolt.Tx, e Entry, cmd *storagev1.Command) (any, error)
+
+// Handle adds the handler of one command. Body is the type in the oneof, such as *storagev1.Command_AddSegments.
+// The package comment says what a handler may do.
+func Handle[Body any](c Commands, handle func(tx *bbolt.Tx, e Entry, body Body) (any, error)) {
+	t := reflect.TypeFor[Body]()
+	if c[t] != nil {
+		panic(fmt.Sprintf("two handlers for %v", t))
+	}
+	c[t] = func(tx *bbolt.Tx, e Entry, cmd *storagev1.Command) (any, error) {
+		return handle(tx, e, cmd.GetBody().(any).(Body))
+	}
+}
+
+// EncodeCommand returns the bytes of a log entry.
+func EncodeCommand(cmd *storagev1.Command) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(cmd)
+}
+
+// decode returns the command in data and its handler, or the reason why this replica must halt.
+func (c Commands) decode(data []byte, cluster string) (*storagev1.Command, handler, error) {
+	cmd := &storagev1.Command{}
+	if err := proto.Unmarshal(data, cmd); err != nil {
+		return nil, nil, fmt.Errorf("command cannot be decoded: %w", err)
+	}
+	if cmd.GetVersion() == 0 || cmd.GetVersion() > Version {
+		return nil, nil, fmt.Errorf("command has version %d, this build knows 1 to %d", cmd.GetVersion(), Version)
+	}
+	handle := c[reflect.TypeOf(cmd.GetBody())]
+	if handle == nil {
+		return nil, nil, fmt.Errorf("command %T is unknown to this build", cmd.GetBody())
+	}
+	if _, first := cmd.GetBody().(*storagev1.Command_InitCluster); !first && (cluster == "" || cmd.GetCluster() != cluster) {
+		return nil, nil, fmt.Errorf("command is of cluster %q, this replica of %q", cmd.GetCluster(), cluster)
+	}
+	return cmd, handle, nil
+}

@@ -1,0 +1,18 @@
+// Package index is the record of every object that kiln can answer from, by data time.
+//
+// There are two halves. In bbolt, written only by the state machine: "entries", the BlockMeta of each live object under
+// the 16 bytes of its ULID, and "seen", every id that was registered in the last Window, so that registering an object
+// twice counts it once, also after a compaction has replaced it. In memory: View, an immutable value that is replaced
+// as a whole when a transaction is durable. Find reads a View without a lock, and sees all of a compaction's swap or
+// nothing of it.
+//
+// A View is three levels of one persistent tree: tenant, service, and the service's datasets ordered by time. Adding
+// an entry copies the path to each of its datasets and shares the rest, so its cost grows with the logarithm of the
+// number of entries. Every node knows the range of time below it, which is how Find skips what cannot overlap.
+//
+// # Sharp edges
+//
+// Messages given to Add belong to the index from then on, and those that Find returns are shared with everybody: they
+// must never be changed. The set of seen ids forgets what is older than Window; an unknown id that is older, or as far
+// in the future, is refused, because it could be one that was forgotten.
+package index

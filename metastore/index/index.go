@@ -1,0 +1,205 @@
+package index
+
+import (
+	"bytes"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+)
+
+// Window is how far an id's time may be from the clock for an object that is registered for the first time, and how
+// long ids are remembered at least.
+const Window = 24 * time.Hour
+
+// forgetBatch is how many ids one registration forgets at most. It is above what it adds, so the set shrinks back.
+const forgetBatch = 64
+
+var (
+	entriesBucket = []byte("entries") // id → BlockMeta
+	seenBucket    = []byte("seen")    // id → 0, or 1 if it is banned
+)
+
+// Index is the index: its buckets, and the view that is published of them. Methods that take a transaction are for the
+// state machine, one at a time; View may be called by anybody.
+type Index struct {
+	view    atomic.Pointer[View]
+	pending []change
+}
+
+// change is what a transaction did, to be published once it is durable.
+type change struct {
+	entry   *entry
+	removed bool
+}
+
+// New returns an index that knows nothing until Load.
+func New() *Index {
+	x := &Index{}
+	x.view.Store(&View{})
+	return x
+}
+
+// View returns the newest published view.
+func (x *Index) View() *View { return x.view.Load() }
+
+// Register adds an object at the command's time now and says whether it is new. An id that was registered before is no
+// error and changes nothing. ErrInvalid, ErrWindow and ErrBanned are refusals; any other error means that the state is damaged.
+func (x *Index) Register(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) (added bool, err error) {
+	if err := Check(m); err != nil {
+		return false, err
+	}
+	id, err := ParseID(m.GetId())
+	if err != nil {
+		return false, err
+	}
+	if x.Banned(tx, id) {
+		return false, fmt.Errorf("%w: %s", ErrBanned, m.GetId())
+	}
+	if x.Known(tx, id) {
+		return false, nil
+	}
+	// Milliseconds, because an id's time may be beyond the reach of nanoseconds.
+	if age := time.Unix(0, now).UnixMilli() - int64(id.Time()); age > Window.Milliseconds() || age < -Window.Milliseconds() {
+		return false, fmt.Errorf("%w: the id %s was made %d ms before now", ErrWindow, m.GetId(), age)
+	}
+	if err := x.Put(tx, m); err != nil {
+		return false, err
+	}
+	return true, x.forget(tx, now)
+}
+
+// Put adds a checked object whose id is new.
+func (x *Index) Put(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
+	id, err := ParseID(m.GetId())
+	if err != nil {
+		return err
+	}
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode entry %s: %w", m.GetId(), err)
+	}
+	if err := tx.Bucket(entriesBucket).Put(id[:], value); err != nil {
+		return fmt.Errorf("put entry %s: %w", m.GetId(), err)
+	}
+	x.pending = append(x.pending, change{entry: &entry{id, m}})
+	return tx.Bucket(seenBucket).Put(id[:], []byte{0})
+}
+
+// Get returns the entry of id, or nil. The message is the caller's.
+func (x *Index) Get(tx *bbolt.Tx, id ulid.ULID) (*storagev1.BlockMeta, error) {
+	value := tx.Bucket(entriesBucket).Get(id[:])
+	if value == nil {
+		return nil, nil
+	}
+	return decode(id[:], value)
+}
+
+// Remove takes an entry off the index. Its id stays known.
+func (x *Index) Remove(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
+	id, err := ParseID(m.GetId())
+	if err != nil {
+		return err
+	}
+	if err := tx.Bucket(entriesBucket).Delete(id[:]); err != nil {
+		return fmt.Errorf("remove entry %s: %w", m.GetId(), err)
+	}
+	x.pending = append(x.pending, change{entry: &entry{id, m}, removed: true})
+	return nil
+}
+
+// Known says whether id is in the index, or was registered or banned within the Window.
+func (x *Index) Known(tx *bbolt.Tx, id ulid.ULID) bool {
+	return tx.Bucket(seenBucket).Get(id[:]) != nil || tx.Bucket(entriesBucket).Get(id[:]) != nil
+}
+
+// Ban makes sure that an id, which must be new, is never registered.
+func (x *Index) Ban(tx *bbolt.Tx, id ulid.ULID) error {
+	return tx.Bucket(seenBucket).Put(id[:], []byte{1})
+}
+
+// Banned says whether id was banned within the Window.
+func (x *Index) Banned(tx *bbolt.Tx, id ulid.ULID) bool {
+	return bytes.Equal(tx.Bucket(seenBucket).Get(id[:]), []byte{1})
+}
+
+// forget drops the oldest ids that Register would refuse anyway.
+func (x *Index) forget(tx *bbolt.Tx, now int64) error {
+	horizon := ulid.ULID{}
+	if err := horizon.SetTime(uint64(max(0, time.Unix(0, now).Add(-Window).UnixMilli()))); err != nil {
+		return nil // a clock beyond the reach of ULIDs forgets nothing
+	}
+	c := tx.Bucket(seenBucket).Cursor()
+	var old [][]byte
+	for k, _ := c.First(); k != nil && len(old) < forgetBatch && bytes.Compare(k, horizon[:]) < 0; k, _ = c.Next() {
+		old = append(old, bytes.Clone(k))
+	}
+	for _, k := range old {
+		if err := tx.Bucket(seenBucket).Delete(k); err != nil {
+			return fmt.Errorf("forget id: %w", err)
+		}
+	}
+	return nil
+}
+
+// Buckets names the index's buckets.
+func (x *Index) Buckets() []string { return []string{string(entriesBucket), string(seenBucket)} }
+
+// Load rebuilds the view from the entries alone.
+func (x *Index) Load(tx *bbolt.Tx, index uint64) error {
+	x.pending = nil
+	var entries []*entry
+	if err := tx.Bucket(entriesBucket).ForEach(func(k, v []byte) error {
+		m, err := decode(k, v)
+		if err != nil {
+			return err
+		}
+		if err := Check(m); err != nil {
+			return err
+		}
+		entries = append(entries, &entry{ulid.ULID(k), m})
+		return nil
+	}); err != nil {
+		return err
+	}
+	x.view.Store(newView(index, entries))
+	return nil
+}
+
+// Commit publishes what the transaction changed.
+func (x *Index) Commit(index uint64) {
+	view := *x.view.Load()
+	next := &view
+	for _, c := range x.pending {
+		if c.removed {
+			next = next.without(c.entry)
+		} else {
+			next = next.with(c.entry)
+		}
+	}
+	next.index = index
+	x.pending = nil
+	x.view.Store(next)
+}
+
+// Rollback forgets what the transaction changed.
+func (x *Index) Rollback() { x.pending = nil }
+
+func decode(key, value []byte) (*storagev1.BlockMeta, error) {
+	if len(key) != len(ulid.ULID{}) {
+		return nil, fmt.Errorf("entry has a key of %d bytes", len(key))
+	}
+	m := &storagev1.BlockMeta{}
+	if err := proto.Unmarshal(value, m); err != nil {
+		return nil, fmt.Errorf("decode entry %s: %w", ulid.ULID(key), err)
+	}
+	if m.GetId() != ulid.ULID(key).String() {
+		return nil, fmt.Errorf("entry %s says that it is %s", ulid.ULID(key), m.GetId())
+	}
+	return m, nil
+}

@@ -1,0 +1,520 @@
+package metastore
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/metastore/compaction"
+	"github.com/kilndb/kiln/metastore/fsm"
+	"github.com/kilndb/kiln/metastore/index"
+)
+
+// model is what the state machine must be, as plain maps.
+type model struct {
+	live       map[string]*storagev1.BlockMeta
+	leaves     map[string][]string             // of each live entry: the segments that went into it
+	registered map[string]*storagev1.BlockMeta // segments that were accepted
+	waiting    map[string]bool
+	jobs       map[string]*modelJob
+	tombstones map[string]bool
+}
+
+type modelJob struct {
+	sources  []string
+	shard    uint32
+	level    uint32
+	running  bool
+	token    uint64
+	lease    int64
+	failures int
+}
+
+func newModel() *model {
+	return &model{
+		live: map[string]*storagev1.BlockMeta{}, leaves: map[string][]string{}, registered: map[string]*storagev1.BlockMeta{},
+		waiting: map[string]bool{}, jobs: map[string]*modelJob{}, tombstones: map[string]bool{},
+	}
+}
+
+// system is a replica, the log that made it, and the model beside it.
+type system struct {
+	t   *rapid.T
+	dir string
+	*replica
+	log     []*fsm.Log
+	now     time.Time
+	model   *model
+	entropy *ulid.MonotonicEntropy
+	opened  int
+}
+
+func (s *system) id(at time.Time) string { return ulid.MustNew(ulid.Timestamp(at), s.entropy).String() }
+
+// apply proposes a command and returns its result.
+func (s *system) apply(cmd *storagev1.Command) any {
+	cmd.Version, cmd.Time = fsm.Version, s.now.UnixNano()
+	if cmd.GetInitCluster() == nil {
+		cmd.Cluster = "c"
+	}
+	data, err := fsm.EncodeCommand(cmd)
+	if err != nil {
+		s.t.Fatalf("encode: %v", err)
+	}
+	l := &fsm.Log{Index: uint64(len(s.log) + 1), Term: 1, Data: data}
+	s.log = append(s.log, l)
+	result := s.state.Apply(l)
+	if err, failed := result.(error); failed {
+		s.t.Fatalf("%T: %v", cmd.GetBody(), err)
+	}
+	return result
+}
+
+// add registers a new segment, a known one, or one outside of the window.
+func (s *system) add(t *rapid.T) {
+	at := s.now
+	want := error(nil)
+	switch rapid.IntRange(0, 9).Draw(t, "age") {
+	case 0:
+		at, want = s.now.Add(-index.Window-time.Hour), index.ErrWindow
+	case 1:
+		at, want = s.now.Add(index.Window+time.Hour), index.ErrWindow
+	}
+	var segments []*storagev1.BlockMeta
+	for range rapid.IntRange(1, 5).Draw(t, "segments") {
+		var ds []dataset
+		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a/web", "a/db", "b/web", "c/x"}), 1, 4, rapid.ID).Draw(t, "datasets") {
+			ds = append(ds, dataset{name[:1], name[2:], rapid.Int64Range(0, 50).Draw(t, "from"), rapid.Int64Range(50, 100).Draw(t, "to")})
+		}
+		segments = append(segments, segment(s.id(at), rapid.Uint32Range(0, 2).Draw(t, "shard"), ds...))
+	}
+	var known []string
+	if len(s.model.registered) > 0 && rapid.Bool().Draw(t, "with a known one") {
+		old := rapid.SampledFrom(slices.Sorted(maps.Keys(s.model.registered))).Draw(t, "known")
+		known = append(known, old)
+		segments = append(segments, segment(old, 9, dataset{"a", "web", 1, 2}))
+	}
+	result := s.apply(&storagev1.Command{Body: &storagev1.Command_AddSegments{AddSegments: &storagev1.AddSegments{Segments: segments}}}).(added)
+	for i, m := range segments {
+		if slices.Contains(known, m.GetId()) {
+			// An id that is older than the window may have been forgotten: it is refused then, never counted twice.
+			if err := result.refused[i]; err != nil && !within(m.GetId(), s.now) && s.model.live[m.GetId()] == nil {
+				continue
+			}
+			want = nil
+		}
+		if got := result.refused[i]; (want == nil) != (got == nil) {
+			s.t.Fatalf("add %s: %v, want %v", m.GetId(), got, want)
+		}
+		if want == nil && s.model.registered[m.GetId()] == nil {
+			s.model.live[m.GetId()] = m
+			s.model.leaves[m.GetId()] = []string{m.GetId()}
+			s.model.registered[m.GetId()] = m
+			s.model.waiting[m.GetId()] = true
+		}
+	}
+}
+
+func within(id string, now time.Time) bool {
+	return now.Sub(time.UnixMilli(int64(ulid.MustParse(id).Time()))) <= index.Window
+}
+
+// assign plans and hands out as a leader does.
+func (s *system) assign(t *rapid.T) {
+	planner := compaction.Planner{
+		Levels: []compaction.Level{
+			{Level: 0, MinSources: 4, MaxAge: 10 * time.Second, MaxSources: 5, MaxBytes: 1 << 20},
+			{Level: 1, MinSources: 3, MaxAge: time.Minute, MaxSources: 4, MaxBytes: 1 << 20},
+		},
+		NewID: func(now time.Time) ulid.ULID { return ulid.MustParse(s.id(now)) },
+	}
+	cmd := &storagev1.AssignJobs{}
+	if err := s.state.View(func(tx *fsm.Tx) error {
+		jobs, _, err := planner.Plan(tx, s.now, rapid.IntRange(0, 5).Draw(t, "limit"))
+		if err != nil {
+			return err
+		}
+		cmd.NewJobs = jobs
+		running, _, err := s.jobs.Runnable(tx, s.now, 5, func(j *storagev1.Job) time.Time { return time.Unix(0, j.GetLeaseExpires()) })
+		for _, j := range running {
+			jobs = append(jobs, j.GetJob())
+		}
+		for _, j := range jobs {
+			if rapid.Bool().Draw(t, "assign") {
+				cmd.Assignments = append(cmd.Assignments, &storagev1.Assignment{Job: j.GetId(), Worker: "w", LeaseExpires: s.now.Add(15 * time.Second).UnixNano()})
+			}
+		}
+		return err
+	}); err != nil {
+		s.t.Fatalf("plan: %v", err)
+	}
+	want := len(cmd.NewJobs)
+	if rapid.Bool().Draw(t, "with nonsense") { // claimed sources, unknown jobs, running ones: all refused
+		for _, j := range s.model.jobs {
+			cmd.NewJobs = append(cmd.NewJobs, &storagev1.NewJob{Id: s.id(s.now), Shard: j.shard, Level: j.level, Sources: j.sources})
+			break
+		}
+		cmd.NewJobs = append(cmd.NewJobs, &storagev1.NewJob{Id: s.id(s.now)})
+		cmd.Assignments = append(cmd.Assignments, &storagev1.Assignment{Job: s.id(s.now), Worker: "w"}, &storagev1.Assignment{Job: "x", Worker: "w"})
+	}
+	result := s.apply(&storagev1.Command{Body: &storagev1.Command_AssignJobs{AssignJobs: cmd}}).(compaction.Assigned)
+	for i, n := range cmd.NewJobs {
+		if (result.NewJobs[i] == nil) != (i < want) {
+			s.t.Fatalf("new job %d of %d: %v", i, want, result.NewJobs[i])
+		}
+		if i < want {
+			s.model.jobs[n.GetId()] = &modelJob{sources: n.GetSources(), shard: n.GetShard(), level: n.GetLevel()}
+			for _, id := range n.GetSources() {
+				if !s.model.waiting[id] {
+					s.t.Fatalf("source %s does not wait", id)
+				}
+				delete(s.model.waiting, id)
+			}
+		}
+	}
+	for i, a := range cmd.Assignments {
+		j := s.model.jobs[a.GetJob()]
+		if j == nil {
+			if result.Assignments[i] == nil {
+				s.t.Fatalf("job %q was assigned", a.GetJob())
+			}
+			continue
+		}
+		if j.running && s.failed(a.GetJob()) { // bisected or parked by the end of its lease
+			continue
+		}
+		if result.Assignments[i] != nil {
+			s.t.Fatalf("assign %s: %v", a.GetJob(), result.Assignments[i])
+		}
+		j.running, j.token, j.lease = true, result.Token, a.GetLeaseExpires()
+	}
+}
+
+// failed counts a failure in the model and says whether the job cannot be assigned now.
+func (s *system) failed(id string) bool {
+	j := s.model.jobs[id]
+	j.running = false
+	j.failures++
+	if j.failures < compaction.MaxFailures {
+		return false
+	}
+	if len(j.sources) > 1 {
+		delete(s.model.jobs, id)
+		half := len(j.sources) / 2
+		// The halves' ids are the state's business; they are read back.
+		if err := s.state.View(func(tx *fsm.Tx) error {
+			return s.jobs.Jobs(tx, func(got *storagev1.Job) error {
+				for _, part := range [][]string{j.sources[:half], j.sources[half:]} {
+					if slices.Equal(part, got.GetJob().GetSources()) {
+						s.model.jobs[got.GetJob().GetId()] = &modelJob{sources: part, shard: j.shard, level: j.level}
+					}
+				}
+				return nil
+			})
+		}); err != nil {
+			s.t.Fatalf("halves: %v", err)
+		}
+	}
+	return true
+}
+
+// pick draws a job of the model.
+func (s *system) pick(t *rapid.T) (string, *modelJob) {
+	if len(s.model.jobs) == 0 {
+		t.Skip("no jobs")
+	}
+	id := rapid.SampledFrom(slices.Sorted(maps.Keys(s.model.jobs))).Draw(t, "job")
+	return id, s.model.jobs[id]
+}
+
+func (s *system) outputs(j *modelJob) []*storagev1.BlockMeta {
+	a := &compactionv1.Assignment{Shard: j.shard, Level: j.level}
+	for _, id := range j.sources {
+		a.Sources = append(a.Sources, s.model.live[id])
+	}
+	outputs := merged(a)
+	slices.SortFunc(outputs, func(x, y *storagev1.BlockMeta) int {
+		return bytes.Compare([]byte(x.Strings[x.Tenant]), []byte(y.Strings[y.Tenant]))
+	})
+	for _, m := range outputs {
+		m.Id = s.id(s.now)
+	}
+	return outputs
+}
+
+// complete reports a job: rightly, with another token, or with outputs that are not it.
+func (s *system) complete(t *rapid.T) {
+	id, j := s.pick(t)
+	outputs := s.outputs(j)
+	token := j.token
+	ok := j.running
+	switch rapid.IntRange(0, 5).Draw(t, "fault") {
+	case 0:
+		token += uint64(rapid.SampledFrom([]int{-1, 1}).Draw(t, "off by"))
+		ok = false
+	case 1:
+		outputs[0].Sources = outputs[0].Sources[1:]
+		ok = ok && len(outputs) > 1 && len(j.sources) > 1 // another output names them all
+		if len(outputs[0].Sources) == 0 {
+			t.Skip("not an object")
+		}
+	case 2:
+		outputs[0].Level++
+		ok = false
+	}
+	cmd := &storagev1.CompleteJob{Job: id, Token: token, Outputs: outputs}
+	result := s.apply(&storagev1.Command{Body: &storagev1.Command_CompleteJob{CompleteJob: cmd}}).(reported)
+	if (result.refused == nil) != ok {
+		s.t.Fatalf("complete %s: %v, want success %v", id, result.refused, ok)
+	}
+	if !ok {
+		for _, m := range outputs {
+			s.model.tombstones[m.GetId()] = true
+		}
+		return
+	}
+	leaves := map[string][]string{} // by tenant: which segments had rows of it
+	for _, source := range j.sources {
+		for _, name := range tenantsOf(s.model.live[source]) {
+			leaves[name] = append(leaves[name], s.model.leaves[source]...)
+		}
+		delete(s.model.live, source)
+		delete(s.model.leaves, source)
+		s.model.tombstones[source] = true
+	}
+	for _, m := range outputs {
+		s.model.live[m.GetId()] = m
+		s.model.leaves[m.GetId()] = leaves[m.GetStrings()[m.GetTenant()]]
+		s.model.waiting[m.GetId()] = true
+	}
+	delete(s.model.jobs, id)
+	if again := s.apply(&storagev1.Command{Body: &storagev1.Command_CompleteJob{CompleteJob: cmd}}).(reported); again.refused != nil {
+		s.t.Fatalf("complete %s again: %v", id, again.refused)
+	}
+}
+
+func (s *system) fail(t *rapid.T) {
+	id, j := s.pick(t)
+	token := j.token + uint64(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "off by"))
+	ok := j.running && token == j.token
+	result := s.apply(&storagev1.Command{Body: &storagev1.Command_FailJob{FailJob: &storagev1.FailJob{Job: id, Token: token, Reason: "test"}}}).(reported)
+	if (result.refused == nil) != ok {
+		s.t.Fatalf("fail %s: %v, want success %v", id, result.refused, ok)
+	}
+	if ok {
+		s.failed(id)
+	}
+}
+
+func (s *system) forget(*rapid.T) {
+	var due []*storagev1.Tombstone
+	if err := s.state.View(func(tx *fsm.Tx) (err error) {
+		due, _, err = s.jobs.Tombstones(tx, s.now.Add(-time.Minute).UnixNano(), 10)
+		return err
+	}); err != nil {
+		s.t.Fatalf("tombstones: %v", err)
+	}
+	ids := []string{"nonsense", s.id(s.now)}
+	for _, d := range due {
+		ids = append(ids, d.GetId())
+		delete(s.model.tombstones, d.GetId())
+	}
+	s.apply(&storagev1.Command{Body: &storagev1.Command_DeleteTombstones{DeleteTombstones: &storagev1.DeleteTombstones{Ids: ids}}})
+}
+
+func (s *system) wait(t *rapid.T) {
+	s.now = s.now.Add(rapid.SampledFrom([]time.Duration{time.Second, 11 * time.Second, 16 * time.Second, 2 * time.Minute, 13 * time.Hour}).Draw(t, "for"))
+}
+
+// restore moves to another replica by a snapshot; reopen closes the file and opens it again.
+func (s *system) restore(*rapid.T) {
+	before, content := s.hash(s.t), s.snapshot(s.t)
+	s.close(s.t)
+	s.opened++
+	s.replica = openReplica(s.t, filepath.Join(s.dir, fmt.Sprintf("%d.db", s.opened)))
+	if err := s.state.Restore(io.NopCloser(bytes.NewReader(content))); err != nil {
+		s.t.Fatalf("restore: %v", err)
+	}
+	if s.hash(s.t) != before {
+		s.t.Fatalf("the restored state differs")
+	}
+}
+
+func (s *system) reopen(*rapid.T) {
+	before := s.hash(s.t)
+	s.close(s.t)
+	s.replica = openReplica(s.t, s.path)
+	if s.hash(s.t) != before {
+		s.t.Fatalf("the state differs after it was opened again")
+	}
+	for _, l := range s.log { // as raft does: all of it again
+		if result := s.state.Apply(l); result != error(fsm.ErrReplayed) {
+			s.t.Fatalf("entry %d was applied twice: %v", l.Index, result)
+		}
+	}
+}
+
+// check compares the state machine with the model.
+func (s *system) check(*rapid.T) {
+	m := s.model
+	var entries []string
+	tenants := []string{"a", "b", "c"}
+	for _, e := range s.index.View().Find(index.Query{Tenants: tenants}) {
+		entries = append(entries, e.GetId())
+		if want := m.live[e.GetId()]; want == nil || !proto.Equal(want, e) {
+			s.t.Fatalf("entry %s is %v, want %v", e.GetId(), e, want)
+		}
+	}
+	if want := slices.Sorted(maps.Keys(m.live)); !slices.Equal(entries, want) {
+		s.t.Fatalf("the index has %v, want %v", entries, want)
+	}
+	for _, name := range tenants { // every segment exactly once for every tenant
+		count := map[string]int{}
+		for id, e := range m.live {
+			if slices.Contains(tenantsOf(e), name) {
+				for _, leaf := range m.leaves[id] {
+					count[leaf]++
+				}
+			}
+		}
+		for id, e := range m.registered {
+			want := 0
+			if slices.Contains(tenantsOf(e), name) {
+				want = 1
+			}
+			if count[id] != want {
+				s.t.Fatalf("segment %s is in %d entries of tenant %s, want %d", id, count[id], name, want)
+			}
+		}
+	}
+	s.checkJobs()
+}
+
+func tenantsOf(m *storagev1.BlockMeta) []string {
+	var names []string
+	for _, d := range m.GetDatasets() {
+		names = append(names, m.GetStrings()[d.GetTenant()])
+	}
+	return slices.Compact(names) // datasets are sorted
+}
+
+func (s *system) checkJobs() {
+	m := s.model
+	owners := map[string]int{}
+	var want compaction.Summary
+	jobs := map[string]bool{}
+	if err := s.state.View(func(tx *fsm.Tx) error {
+		if err := s.jobs.Jobs(tx, func(j *storagev1.Job) error {
+			id := j.GetJob().GetId()
+			jobs[id] = true
+			mj := m.jobs[id]
+			if mj == nil || !slices.Equal(mj.sources, j.GetJob().GetSources()) || mj.failures != int(j.GetFailures()) ||
+				mj.running != (j.GetState() == storagev1.JobState_JOB_STATE_RUNNING) || mj.running && mj.token != j.GetToken() {
+				s.t.Fatalf("job %v, want %+v", j, mj)
+			}
+			for _, source := range mj.sources {
+				owners[source]++
+			}
+			switch {
+			case compaction.Parked(j):
+				want.Parked++
+			case mj.running:
+				want.Running++
+			default:
+				want.Waiting++
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		tombstones, _, err := s.jobs.Tombstones(tx, 1<<62, 1<<30)
+		var ids []string
+		for _, t := range tombstones {
+			ids = append(ids, t.GetId())
+			if m.live[t.GetId()] != nil {
+				s.t.Fatalf("tombstone of the live entry %s", t.GetId())
+			}
+		}
+		if w := slices.Sorted(maps.Keys(m.tombstones)); !slices.Equal(slices.Sorted(slices.Values(ids)), w) {
+			s.t.Fatalf("tombstones are %v, want %v", ids, w)
+		}
+		return err
+	}); err != nil {
+		s.t.Fatalf("jobs: %v", err)
+	}
+	if len(jobs) != len(m.jobs) {
+		s.t.Fatalf("%d jobs, want %d", len(jobs), len(m.jobs))
+	}
+	for id := range m.waiting {
+		owners[id]++
+	}
+	for id := range m.live {
+		if owners[id] != 1 {
+			s.t.Fatalf("entry %s waits or is in a job %d times", id, owners[id])
+		}
+	}
+	if len(owners) != len(m.live) {
+		s.t.Fatalf("%d entries wait or are in a job, %d are live", len(owners), len(m.live))
+	}
+	want.Tombstones = len(m.tombstones)
+	got := s.jobs.Summary()
+	got.Finished = nil
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		s.t.Fatalf("summary is %+v, want %+v", got, want)
+	}
+}
+
+func TestTheMachineIsItsModel(t *testing.T) {
+	fast := t.TempDir()
+	if memory, err := os.MkdirTemp("/dev/shm", "kiln"); err == nil { // nothing here is about the disk
+		fast = memory
+		defer os.RemoveAll(memory)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(fast, "")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		s := &system{
+			t: rt, dir: dir, replica: openReplica(rt, filepath.Join(dir, "0.db")), model: newModel(),
+			now: time.Unix(1_800_000_000, 0), entropy: ulid.Monotonic(rand.New(rand.NewSource(1)), 0),
+		}
+		s.apply(&storagev1.Command{Body: &storagev1.Command_InitCluster{InitCluster: &storagev1.InitCluster{Cluster: "c"}}})
+		rt.Repeat(map[string]func(*rapid.T){
+			"add": s.add, "assign": s.assign, "complete": s.complete, "fail": s.fail, "forget": s.forget,
+			"wait": s.wait, "restore": s.restore, "reopen": s.reopen, "": s.check,
+		})
+		// The same log on a fresh replica, in other batches, makes the same state.
+		other := openReplica(rt, filepath.Join(dir, "other.db"))
+		for rest := s.log; len(rest) > 0; {
+			n := min(len(rest), 7)
+			for i, result := range other.state.ApplyBatch(rest[:n]) {
+				if err, failed := result.(error); failed {
+					rt.Fatalf("replay of %d: %v", rest[i].Index, err)
+				}
+			}
+			rest = rest[n:]
+		}
+		if other.hash(rt) != s.hash(rt) {
+			rt.Fatalf("a replay makes another state")
+		}
+		other.close(rt)
+		s.close(rt)
+		if err := os.RemoveAll(dir); err != nil {
+			rt.Fatal(err)
+		}
+	})
+}

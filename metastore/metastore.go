@@ -1,0 +1,187 @@
+package metastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/metastore/fsm"
+	"github.com/kilndb/kiln/metastore/raftnode"
+)
+
+// Deleter removes objects from the bucket.
+type Deleter interface {
+	// Delete removes the object durably. That there was none is a success too.
+	Delete(ctx context.Context, key string) error
+}
+
+// Metastore is one member of the group. Its handlers may be called from Open on, concurrently; before Run they wait or
+// refuse, after it they answer that they are unavailable.
+type Metastore struct {
+	cfg     Config
+	bucket  Deleter
+	log     *slog.Logger
+	machine *machine
+	state   *fsm.FSM
+	node    *raftnode.Node
+	metrics *metrics
+
+	appends chan *appending
+	ended   chan struct{} // closed when appends is not received from any more
+	term    atomic.Pointer[term]
+	close   sync.Once
+	closed  error
+}
+
+// Open opens the metastore over its files and joins its group. Replaced objects are deleted from bucket.
+// Run must be called to make it work, or else Close.
+func Open(cfg Config, bucket Deleter, log *slog.Logger, reg prometheus.Registerer) (*Metastore, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.Raft.Dir = filepath.Join(cfg.dir(), "raft")
+	if err := os.MkdirAll(cfg.dir(), 0o700); err != nil {
+		return nil, fmt.Errorf("open metastore: %w", err)
+	}
+	m := &Metastore{
+		cfg: cfg, bucket: bucket, log: log, machine: newMachine(),
+		appends: make(chan *appending), ended: make(chan struct{}),
+	}
+	var err error
+	if m.state, err = fsm.Open(filepath.Join(cfg.dir(), "state.db"), m.machine.commands(), m.machine.components(), log); err != nil {
+		return nil, fmt.Errorf("open metastore: %w", err)
+	}
+	if m.node, err = raftnode.Open(cfg.Raft, m.state, log); err != nil {
+		return nil, fmt.Errorf("open metastore: %w", err)
+	}
+	m.metrics = newMetrics(m, reg)
+	return m, nil
+}
+
+// Run serves until ctx ends, answers what is in progress, closes the files and returns.
+func (m *Metastore) Run(ctx context.Context) error {
+	var appends sync.WaitGroup
+	appends.Go(func() { m.appendLoop(ctx) })
+	err := m.node.Run(ctx, m.lead)
+	appends.Wait()
+	return errors.Join(err, m.Close())
+}
+
+// Close releases everything. Run does it by itself.
+func (m *Metastore) Close() error {
+	m.close.Do(func() { m.closed = m.node.Close() })
+	return m.closed
+}
+
+// Ready returns why this member could not serve now, or nil.
+func (m *Metastore) Ready() error {
+	if err := m.node.Ready(); err != nil {
+		return err
+	}
+	if m.state.Position().Cluster == "" {
+		return fmt.Errorf("%w: the cluster has no name yet", raftnode.ErrUnavailable)
+	}
+	if m.node.Leads() && m.term.Load() == nil {
+		return errTakingOver
+	}
+	return nil
+}
+
+// errTakingOver is for the moment between an election and the term.
+var errTakingOver = fmt.Errorf("%w: the leader is taking over", raftnode.ErrUnavailable)
+
+// Index returns the handler of IndexService.
+func (m *Metastore) Index() metastorev1connect.IndexServiceHandler { return indexService{m} }
+
+// Membership returns the handler of MembershipService.
+func (m *Metastore) Membership() metastorev1connect.MembershipServiceHandler {
+	return membershipService{m}
+}
+
+// Workers returns the handler of WorkerService.
+func (m *Metastore) Workers() compactionv1connect.WorkerServiceHandler { return workerService{m} }
+
+// Jobs returns the handler of JobService.
+func (m *Metastore) Jobs() compactionv1connect.JobServiceHandler { return jobService{m} }
+
+// Snapshot makes the group's log shorter now instead of at its threshold.
+func (m *Metastore) Snapshot(ctx context.Context) error { return m.node.Snapshot(ctx) }
+
+// StateHash returns a hash of the replicated state. Members at the same log index have the same.
+func (m *Metastore) StateHash() ([32]byte, error) { return m.state.Hash() }
+
+// term is what a leader knows besides the state. It begins empty and ends with the leadership.
+type term struct {
+	members  *members
+	dispatch *dispatcher
+	done     <-chan struct{}
+}
+
+// retryPause is how long a leader's loop waits before it tries again what failed.
+const retryPause = time.Second
+
+// lead is one term of leadership.
+func (m *Metastore) lead(ctx context.Context) {
+	for m.initCluster(ctx) != nil {
+		if !pause(ctx, retryPause) {
+			return
+		}
+	}
+	t := &term{members: newMembers(m.cfg.MemberLease), dispatch: newDispatcher(m, time.Now()), done: ctx.Done()}
+	m.term.Store(t)
+	defer m.term.Store(nil)
+	var loops sync.WaitGroup
+	loops.Go(func() { t.dispatch.dispatchLoop(ctx) })
+	loops.Go(func() { m.deletionLoop(ctx) })
+	loops.Wait()
+}
+
+// initCluster names the cluster, if that has not happened yet.
+func (m *Metastore) initCluster(ctx context.Context) error {
+	if m.state.Position().Cluster != "" {
+		return nil
+	}
+	name := ulid.Make().String()
+	_, err := propose[fsm.Initialised](ctx, m, &storagev1.Command{
+		Body: &storagev1.Command_InitCluster{InitCluster: &storagev1.InitCluster{Cluster: name}},
+	})
+	if err != nil && ctx.Err() == nil {
+		m.log.Error("cluster could not be named", "err", err)
+	}
+	return err
+}
+
+// leading returns the term of this member's leadership, verified now.
+func (m *Metastore) leading(ctx context.Context) (*term, error) {
+	if _, err := m.node.ReadIndex(ctx); err != nil {
+		return nil, err
+	}
+	if t := m.term.Load(); t != nil {
+		return t, nil
+	}
+	return nil, errTakingOver
+}
+
+// pause waits for d and says whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

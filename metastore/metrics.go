@@ -1,0 +1,80 @@
+package metastore
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the numbers of one member.
+type metrics struct {
+	apply     prometheus.Histogram
+	batch     prometheus.Histogram
+	deletions *prometheus.CounterVec
+}
+
+func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
+	x := &metrics{
+		apply: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kiln_metastore_apply_seconds",
+			Help:    "Time from proposing a command to its result.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kiln_metastore_batch_segments",
+			Help:    "Segments registered by one log entry.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
+		}),
+		deletions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kiln_metastore_deletions_total",
+			Help: "Attempts to delete a replaced object from the bucket, by result.",
+		}, []string{"result"}),
+	}
+	reg.MustRegister(x.apply, x.batch, x.deletions, stateCollector{m})
+	return x
+}
+
+var (
+	leaderDesc     = prometheus.NewDesc("kiln_metastore_is_leader", "1 while this member leads and is up to date.", nil, nil)
+	appliedDesc    = prometheus.NewDesc("kiln_metastore_applied_index", "Raft index of the last entry that was applied.", nil, nil)
+	entriesDesc    = prometheus.NewDesc("kiln_metastore_entries", "Objects in the index, by level.", []string{"level"}, nil)
+	bytesDesc      = prometheus.NewDesc("kiln_metastore_entry_bytes", "Bytes of the objects in the index, by level.", []string{"level"}, nil)
+	jobsDesc       = prometheus.NewDesc("kiln_metastore_jobs", "Compaction jobs, by state.", []string{"state"}, nil)
+	tombstonesDesc = prometheus.NewDesc("kiln_metastore_tombstones", "Replaced objects that await their deletion.", nil, nil)
+	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
+)
+
+// stateCollector reads what the member publishes anyway.
+type stateCollector struct{ m *Metastore }
+
+// Describe names the metrics.
+func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, membersDesc} {
+		ch <- d
+	}
+}
+
+// Collect reads them.
+func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	leads := 0.0
+	if c.m.node.Leads() {
+		leads = 1
+	}
+	gauge(leaderDesc, leads)
+	gauge(appliedDesc, float64(c.m.state.Position().Index))
+	for level, l := range c.m.machine.index.View().Levels() {
+		gauge(entriesDesc, float64(l.Entries), strconv.Itoa(level))
+		gauge(bytesDesc, float64(l.Bytes), strconv.Itoa(level))
+	}
+	s := c.m.machine.jobs.Summary()
+	gauge(jobsDesc, float64(s.Waiting), "waiting")
+	gauge(jobsDesc, float64(s.Running), "running")
+	gauge(jobsDesc, float64(s.Parked), "parked")
+	gauge(tombstonesDesc, float64(s.Tombstones))
+	if t := c.m.term.Load(); t != nil {
+		gauge(membersDesc, float64(t.members.count()))
+	}
+}

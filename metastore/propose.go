@@ -1,0 +1,127 @@
+package metastore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/metastore/fsm"
+	"github.com/kilndb/kiln/metastore/raftnode"
+)
+
+const (
+	// A log entry takes at most this many segments and bytes, unless one call has more. Enough to make the fsync
+	// cheap, little enough that an entry is stored and sent in milliseconds.
+	batchSegments = 512
+	batchBytes    = 4 << 20
+)
+
+// propose sends a command through the log and returns its result.
+func propose[Result any](ctx context.Context, m *Metastore, cmd *storagev1.Command) (result Result, err error) {
+	cmd.Version, cmd.Cluster, cmd.Time = fsm.Version, m.state.Position().Cluster, time.Now().UnixNano()
+	if cmd.GetCluster() == "" && cmd.GetInitCluster() == nil {
+		return result, fmt.Errorf("%w: the cluster has no name yet", raftnode.ErrUnavailable)
+	}
+	start := time.Now()
+	answer, err := m.node.Apply(ctx, cmd)
+	if err != nil {
+		return result, err
+	}
+	m.metrics.apply.Observe(time.Since(start).Seconds())
+	if answer == nil {
+		return result, nil
+	}
+	result, ok := answer.(Result)
+	if !ok {
+		return result, fmt.Errorf("%w: result of %T is %T", raftnode.ErrUnknown, cmd.GetBody(), answer)
+	}
+	return result, nil
+}
+
+// appending is one call of AddSegments that waits for its log entry.
+type appending struct {
+	segments []*storagev1.BlockMeta
+	size     int
+	answer   chan appended // has room
+}
+
+type appended struct {
+	refused []error // per segment
+	err     error
+}
+
+// append registers segments, together with those of other callers.
+func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta) ([]error, error) {
+	a := &appending{segments: segments, answer: make(chan appended, 1)}
+	for _, s := range segments {
+		a.size += proto.Size(s)
+	}
+	select {
+	case m.appends <- a:
+	case <-m.ended:
+		return nil, fmt.Errorf("%w: closed", raftnode.ErrUnavailable)
+	case <-ctx.Done():
+		return nil, ctx.Err() // it was not proposed
+	}
+	select {
+	case done := <-a.answer:
+		return done.refused, done.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", raftnode.ErrUnknown, ctx.Err())
+	}
+}
+
+// appendLoop proposes what callers wait with, one log entry at a time: a lone caller is served at once, and while its entry
+// is being stored the others gather.
+func (m *Metastore) appendLoop(ctx context.Context) {
+	defer close(m.ended)
+	for {
+		select {
+		case a := <-m.appends:
+			// Callers are told what became of it, also while stopping: raft's answer comes in any case.
+			m.appendBatch(context.WithoutCancel(ctx), m.gather(a))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// gather returns first and all that wait behind it, as far as they fit into one log entry.
+func (m *Metastore) gather(first *appending) []*appending {
+	batch, segments, size := []*appending{first}, len(first.segments), first.size
+	for segments < batchSegments && size < batchBytes {
+		select {
+		case a := <-m.appends:
+			batch = append(batch, a)
+			segments += len(a.segments)
+			size += a.size
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (m *Metastore) appendBatch(ctx context.Context, batch []*appending) {
+	var segments []*storagev1.BlockMeta
+	for _, a := range batch {
+		segments = append(segments, a.segments...)
+	}
+	m.metrics.batch.Observe(float64(len(segments)))
+	result, err := propose[added](ctx, m, &storagev1.Command{
+		Body: &storagev1.Command_AddSegments{AddSegments: &storagev1.AddSegments{Segments: segments}},
+	})
+	if err == nil && len(result.refused) != len(segments) {
+		err = fmt.Errorf("%w: %d results for %d segments", raftnode.ErrUnknown, len(result.refused), len(segments))
+	}
+	for _, a := range batch {
+		done := appended{err: err}
+		if err == nil {
+			done.refused, result.refused = result.refused[:len(a.segments)], result.refused[len(a.segments):]
+		}
+		a.answer <- done
+	}
+}

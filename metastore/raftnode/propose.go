@@ -1,0 +1,203 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/metastore/fsm"
+)
+
+var (
+	// ErrUnknown is returned when a command was given to raft and it is not known whether it is or will be applied.
+	ErrUnknown = errors.New("outcome unknown")
+
+	// ErrUnavailable is returned when this node cannot serve: it is closing or halted, or cannot reach the others.
+	// Nothing was written.
+	ErrUnavailable = errors.New("metastore unavailable")
+)
+
+// NotLeaderError is returned when another node leads, or none. Nothing was written.
+type NotLeaderError struct {
+	// Leader is the address where the leader serves, or empty if that is not known.
+	Leader string
+}
+
+// Error says who leads.
+func (e *NotLeaderError) Error() string {
+	if e.Leader == "" {
+		return "not the leader, and none is known"
+	}
+	return "not the leader, which is at " + e.Leader
+}
+
+// Apply proposes a command and returns its result once it is committed and applied here. Other errors than
+// NotLeaderError and ErrUnavailable wrap ErrUnknown.
+func (n *Node) Apply(ctx context.Context, cmd *storagev1.Command) (any, error) {
+	data, err := fsm.EncodeCommand(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: encode command: %w", ErrUnavailable, err)
+	}
+	if n.raft.State() != raft.Leader {
+		return nil, n.notLeader()
+	}
+	var result any
+	// Without a timeout: raft's main loop takes the command, or the node stops leading and refuses it.
+	err = n.wait(ctx, func() error {
+		f := n.raft.Apply(data, 0)
+		if err := f.Error(); err != nil {
+			return err
+		}
+		result = f.Response()
+		return nil
+	})
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return nil, err
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return nil, n.notLeader()
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	if err, notApplied := result.(error); notApplied {
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return result, nil
+}
+
+// ReadIndex returns once reads from the state machine are linearizable, as the package comment says, and the index of
+// the last entry they reflect.
+func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
+	for {
+		term, err := n.leadership(ctx)
+		if err != nil {
+			return 0, err
+		}
+		err = n.wait(ctx, func() error { return n.raft.VerifyLeader().Error() })
+		switch {
+		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
+			return 0, n.notLeader()
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case err != nil:
+			return 0, fmt.Errorf("%w: verify leadership: %w", ErrUnavailable, err)
+		}
+		// Leading again, after another has led, does not count until that one's entries are applied.
+		if n.raft.CurrentTerm() == term {
+			return n.state.Position().Index, nil
+		}
+	}
+}
+
+// leadership waits until this node leads and is up to date, and returns its term.
+func (n *Node) leadership(ctx context.Context) (term uint64, err error) {
+	for {
+		n.mu.Lock()
+		term, changed := n.leads, n.changed
+		n.mu.Unlock()
+		if term != 0 && term == n.raft.CurrentTerm() {
+			return term, nil
+		}
+		if err := n.usable(); err != nil {
+			return 0, err
+		}
+		if n.raft.State() != raft.Leader {
+			return 0, n.notLeader()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// wait calls ask, which waits for raft, and returns its error, or the context's if that ends first: raft cannot be told
+// to stop waiting. Close waits for ask in any case.
+func (n *Node) wait(ctx context.Context, ask func() error) error {
+	if err := n.begin(); err != nil {
+		return err
+	}
+	answer := make(chan error, 1)
+	go func() {
+		defer n.calls.Done()
+		answer <- ask()
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// begin counts a call that Close must wait for.
+func (n *Node) begin() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.state.Err(); n.closing || errors.Is(err, fsm.ErrHalted) {
+		return errors.Join(ErrUnavailable, err)
+	}
+	n.calls.Add(1)
+	return nil
+}
+
+func (n *Node) notLeader() error {
+	if err := n.usable(); err != nil {
+		return err
+	}
+	_, id := n.raft.LeaderWithID()
+	m, _ := n.cfg.member(string(id))
+	return &NotLeaderError{Leader: m.Service}
+}
+
+// usable returns ErrUnavailable when this node will not serve again by itself, or cannot store what it applies.
+func (n *Node) usable() error {
+	n.mu.Lock()
+	closing := n.closing
+	n.mu.Unlock()
+	if err := n.state.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if closing {
+		return fmt.Errorf("%w: closed", ErrUnavailable)
+	}
+	return nil
+}
+
+// Leads says whether this node leads and is up to date. It may have been deposed without knowing yet: ReadIndex is the
+// way to be sure.
+func (n *Node) Leads() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.leads != 0 && n.leads == n.raft.CurrentTerm()
+}
+
+// Ready returns why this node could not serve now, or nil.
+func (n *Node) Ready() error {
+	if err := n.usable(); err != nil {
+		return err
+	}
+	if _, id := n.raft.LeaderWithID(); id == "" {
+		return fmt.Errorf("%w: the group has no leader", ErrUnavailable)
+	}
+	if n.raft.State() == raft.Leader && !n.Leads() {
+		return fmt.Errorf("%w: leads, but has not applied all that was committed before", ErrUnavailable)
+	}
+	if committed, applied := n.raft.CommitIndex(), n.raft.AppliedIndex(); committed > applied+n.cfg.MaxApplyLag {
+		return fmt.Errorf("%w: %d committed entries are not applied yet", ErrUnavailable, committed-applied)
+	}
+	return nil
+}
+
+// Snapshot takes a snapshot now, whatever the threshold.
+func (n *Node) Snapshot(ctx context.Context) error {
+	err := n.wait(ctx, func() error { return n.raft.Snapshot().Error() })
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
