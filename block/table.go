@@ -150,8 +150,8 @@ func newTableWriter(types int) *tableWriter {
 	return &tableWriter{types: types, schema: tableSchema(types), values: make([]parquet.Value, tablePageRows)}
 }
 
-func (t *tableWriter) writer(rows int) *parquet.Writer {
-	return parquet.NewWriter(&t.out, t.schema,
+func (t *tableWriter) writer(rows int) *parquet.GenericWriter[any] {
+	return parquet.NewGenericWriter[any](&t.out, t.schema,
 		// Pages are not compressed: delta encoding leaves 20 bytes of a row besides its random id, and a reader that
 		// inflates nothing cannot be made to inflate too much.
 		parquet.Compression(&parquet.Uncompressed),

@@ -19,8 +19,9 @@ type door struct {
 	server   *http.Server
 }
 
-// newDoor bounds what a connection may cost before it is a request: slow headers, long headers, streams.
-func newDoor(l net.Listener, handler http.Handler) *door {
+// newDoor bounds what a connection may cost before it is a request: slow headers, long headers, streams. It
+// calls closing when it begins to close.
+func newDoor(l net.Listener, handler http.Handler, closing func()) *door {
 	s := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -31,7 +32,19 @@ func newDoor(l net.Listener, handler http.Handler) *door {
 	}
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
+	s.RegisterOnShutdown(closing)
 	return &door{listener: l, server: s}
+}
+
+// endWith makes the requests of a handler end when closing does: those that wait for something to happen would
+// otherwise keep a closing door open.
+func endWith(closing context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(closing, cancel)()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // closeAfter is how long a door waits for the requests that are inside when it closes.

@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
@@ -60,6 +62,8 @@ type Node struct {
 	public, internal *http.ServeMux
 	front, back      net.Listener
 	client           *http.Client
+	// held is what Open opened and nobody in the group closes.
+	held []io.Closer
 }
 
 // Open makes everything that cfg asks for; Run makes it work. What Open opened is closed when Run returns,
@@ -75,15 +79,18 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
+	closing, close := context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.closeListeners())
+			close()
+			err = errors.Join(err, n.closeListeners(), n.release())
 		}
 	}()
 	bucket, err := n.openBucket(ctx)
 	if err != nil {
 		return nil, err
 	}
+	n.held = append(n.held, bucket)
 
 	// The metastore, here or elsewhere.
 	var store metastoreClient
@@ -92,12 +99,15 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		if err != nil {
 			return nil, err
 		}
+		n.held = append(n.held, m)
 		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs()}
 		n.group.Add("metastore", m)
 		n.ready = append(n.ready, check{"metastore", m.Ready})
 		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
 		n.serveInternal(metastorev1connect.NewMembershipServiceHandler(m.Membership()))
-		n.serveInternal(compactionv1connect.NewWorkerServiceHandler(m.Workers()))
+		path, handler := compactionv1connect.NewWorkerServiceHandler(m.Workers())
+		n.serveInternal(path, handler)
+		n.serveInternal(compactionv1connect.WorkerServicePollProcedure, endWith(closing, handler))
 	} else {
 		store = metastoreclient.New(cfg.Metastore, n.client)
 	}
@@ -167,16 +177,24 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()
 	if n.back != nil {
-		n.group.Add("rpc", newDoor(n.back, n.internal))
+		n.group.Add("rpc", newDoor(n.back, n.internal, close))
 	}
-	n.group.Add("http", newDoor(n.front, n.public))
+	n.group.Add("http", newDoor(n.front, n.public, close))
 	return n, nil
 }
 
 // Run works until ctx ends or a part fails.
 func (n *Node) Run(ctx context.Context) error {
-	defer n.client.CloseIdleConnections()
-	return n.group.Run(ctx)
+	return errors.Join(n.group.Run(ctx), n.release())
+}
+
+// release closes what is held, the youngest first.
+func (n *Node) release() (err error) {
+	n.client.CloseIdleConnections()
+	for _, h := range slices.Backward(n.held) {
+		err = errors.Join(err, h.Close())
+	}
+	return err
 }
 
 // Addr is where the public API answers.

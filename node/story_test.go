@@ -140,6 +140,7 @@ func seriesSum(t testing.TB, n *nodetest.Node, s scope, profileType string, grou
 // returned asks for the merged pprof and reads it as a stranger would.
 func returned(t testing.TB, n *nodetest.Node, s scope, profileType string) *gprofile.Profile {
 	t.Helper()
+	//lint:ignore SA1019 the published API calls it deprecated, and Grafana calls it
 	resp, err := n.Querier(s.tenant).SelectMergeProfile(context.Background(), connect.NewRequest(&querierv1.SelectMergeProfileRequest{
 		ProfileTypeID: profileType, LabelSelector: s.selector, Start: s.start, End: s.end,
 	}))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/grafana/pyroscope-go"
 
+	"github.com/kilndb/kiln/profile/corpus"
 	"github.com/kilndb/kiln/profile/oracle"
 )
 
@@ -58,6 +59,13 @@ func TestCommands(t *testing.T) {
 	if back := oracle.Sum("cpu", oracle.Parse(body)); back.Total != want.Total || len(back.Locations) != len(want.Locations) {
 		t.Errorf("the file holds %d in %d stacks, want %d in %d", back.Total, len(back.Locations), want.Total, len(want.Locations))
 	}
+
+	again := filepath.Join(t.TempDir(), "cpu.pprof")
+	if err := os.WriteFile(again, corpus.Get("compress-cpu-2").Raw(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(mustKiln(t, "push", again, "--server", p.url, "--service", "today", "--at", "5m"), "process_cpu, captured "+time.Now().Format("2006"))
+	says(mustKiln(t, "query", "top", "--server", p.url, "--service", "today", "--from", "6m", "--to", "4m"), heaviest)
 
 	for _, c := range []struct {
 		says string

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 
-	"connectrpc.com/connect"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -20,20 +19,15 @@ type pprofCommand struct {
 
 // Run writes the merged profile, gzipped, or prints it as JSON.
 func (c *pprofCommand) Run(ctx context.Context, out output) error {
-	q, err := c.question(ctx)
+	resp, q, err := c.mergeStacktraces(ctx, querierv1.ProfileFormat_PROFILE_FORMAT_PPROF, 0)
 	if err != nil {
 		return err
 	}
-	resp, err := c.querier().SelectMergeProfile(ctx, connect.NewRequest(&querierv1.SelectMergeProfileRequest{
-		ProfileTypeID: q.profileType, LabelSelector: q.selector, Start: q.start, End: q.end,
-	}))
-	if err != nil {
-		return err
-	}
+	merged := resp.GetPprof().GetProfile()
 	if c.Output == "json" {
-		return printJSON(out, resp.Msg)
+		return printJSON(out, merged)
 	}
-	body, err := proto.Marshal(resp.Msg)
+	body, err := proto.Marshal(merged)
 	if err != nil {
 		return err
 	}
@@ -50,7 +44,7 @@ func (c *pprofCommand) Run(ctx context.Context, out output) error {
 	if err := file.Close(); err != nil {
 		return fmt.Errorf("write %s: %w", c.File, err)
 	}
-	_, err = fmt.Fprintf(out, "%s: %s, %d samples; open it with\n  go tool pprof -http=: %s\n", c.File, q.profileType, len(resp.Msg.Sample), c.File)
+	_, err = fmt.Fprintf(out, "%s: %s, %d samples; open it with\n  go tool pprof -http=: %s\n", c.File, q.profileType, len(merged.GetSample()), c.File)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
@@ -25,6 +27,7 @@ type pushCommand struct {
 	Files   []string          `arg:"" type:"existingfile" help:"pprof files, gzipped or not." name:"file"`
 	Service string            `required:"" help:"Name of the program that was profiled." placeholder:"NAME"`
 	Label   map[string]string `help:"Further labels." placeholder:"NAME=VALUE"`
+	At      string            `help:"When the profiles were captured: now, an age such as 30m, RFC 3339, or Unix seconds. Default: what the file says." placeholder:"TIME"`
 	Name    string            `help:"What the profile is (process_cpu, memory, mutex, block, goroutine). Default: told by its sample types and file name." placeholder:"KIND"`
 }
 
@@ -37,7 +40,7 @@ func (c *pushCommand) Run(ctx context.Context, out output) error {
 		if err != nil {
 			return err
 		}
-		kind, captured, err := c.inspect(file, body)
+		body, kind, captured, err := c.inspect(file, body)
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
@@ -58,21 +61,33 @@ func (c *pushCommand) Run(ctx context.Context, out output) error {
 	return err
 }
 
-// inspect decodes a file far enough to name its kind and say when it was captured.
-func (c *pushCommand) inspect(file string, body []byte) (kind string, captured time.Time, err error) {
+// inspect decodes a profile far enough to name its kind and say when it was captured. It returns the profile
+// to push: what was read, or with another time.
+func (c *pushCommand) inspect(file string, body []byte) (_ []byte, kind string, captured time.Time, err error) {
 	var p profile.Profile
 	if err := pprof.NewDecoder().Decode(body, pprof.Limits{MaxBytes: 1 << 30}, &p); err != nil {
-		return "", time.Time{}, err
+		return nil, "", time.Time{}, err
 	}
 	captured = time.Now()
-	if p.TimeNanos != 0 {
+	switch {
+	case c.At != "":
+		if captured, err = parseTime(c.At, captured); err != nil {
+			return nil, "", time.Time{}, fmt.Errorf("--at: %w", err)
+		}
+		// Of a field that comes twice the last one counts.
+		body = protowire.AppendTag(slices.Clone(p.Data), timeNanosField, protowire.VarintType)
+		body = protowire.AppendVarint(body, uint64(captured.UnixNano()))
+	case p.TimeNanos != 0:
 		captured = time.Unix(0, p.TimeNanos)
 	}
 	if c.Name != "" {
-		return c.Name, captured, nil
+		return body, c.Name, captured, nil
 	}
-	return kindOf(file, &p), captured, nil
+	return body, kindOf(file, &p), captured, nil
 }
+
+// timeNanosField is the number of time_nanos in pprof's Profile message.
+const timeNanosField = 9
 
 // kindOf tells from sample types what a profile is. Go's mutex and block profiles look alike: there the
 // file name decides.

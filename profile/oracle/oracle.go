@@ -56,9 +56,6 @@ func Sum(sampleType string, profiles ...*gprofile.Profile) Answer {
 	for _, p := range profiles {
 		column := Index(p, sampleType)
 		signatures := map[*gprofile.Location]string{}
-		for _, l := range p.Location {
-			signatures[l] = locationSignature(l)
-		}
 		for _, s := range p.Sample {
 			if !negative(s.Value) && s.Value[column] != 0 {
 				a.add(s, s.Value[column], signatures)
@@ -78,6 +75,7 @@ func negative(values []int64) bool {
 	return false
 }
 
+// add adds one sample. Signatures are kept from sample to sample, for they are most of the work.
 func (a *Answer) add(s *gprofile.Sample, value int64, signatures map[*gprofile.Location]string) {
 	a.Total += value
 	var names, signature []string
@@ -88,6 +86,9 @@ func (a *Answer) add(s *gprofile.Sample, value int64, signatures map[*gprofile.L
 		}
 		if len(l.Line) == 0 {
 			names = append(names, fmt.Sprintf("0x%x", l.Address))
+		}
+		if _, ok := signatures[l]; !ok {
+			signatures[l] = locationSignature(l)
 		}
 		signature = append(signature, signatures[l])
 	}
