@@ -100,7 +100,9 @@ func (w *Worker) pollLoop(ctx context.Context, free chan struct{}, start func(*c
 		if ctx.Err() != nil {
 			return
 		}
-		w.log.Warn("no compaction jobs could be asked for", "err", err)
+		if pause == lastPause { // an election takes less than it takes to get here
+			w.log.Warn("no compaction jobs could be asked for", "err", err)
+		}
 		if !sleep(ctx, pause/2+rand.N(pause)) {
 			return
 		}
