@@ -26,6 +26,7 @@ import (
 	"github.com/kilndb/kiln/internal/service"
 	metastoreclient "github.com/kilndb/kiln/metastore/client"
 	"github.com/kilndb/kiln/objstore"
+	"github.com/kilndb/kiln/objstore/retried"
 	"github.com/kilndb/kiln/querybackend"
 	querybackendclient "github.com/kilndb/kiln/querybackend/client"
 	"github.com/kilndb/kiln/queryfrontend"
@@ -86,11 +87,12 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 			err = errors.Join(err, n.closeListeners(), n.release())
 		}
 	}()
-	bucket, err := n.openBucket(ctx)
+	direct, err := n.openBucket(ctx)
 	if err != nil {
 		return nil, err
 	}
-	n.held = append(n.held, bucket)
+	n.held = append(n.held, direct)
+	bucket := retried.New(direct, retried.DefaultConfig())
 
 	// The metastore, here or elsewhere.
 	var store metastoreClient
@@ -123,7 +125,8 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	// Writing: distributors hand profiles to segment-writers.
 	var writer distributor.SegmentWriter
 	if cfg.plays(SegmentWriter) {
-		w, err := segmentwriter.New(n.segmentWriterConfig(), bucket, store, n.log("segmentwriter"), n.reg)
+		// It tries again by itself, within the deadline of its flush.
+		w, err := segmentwriter.New(n.segmentWriterConfig(), direct, store, n.log("segmentwriter"), n.reg)
 		if err != nil {
 			return nil, err
 		}

@@ -21,7 +21,6 @@ import (
 	"github.com/kilndb/kiln/objstore"
 	"github.com/kilndb/kiln/objstore/metered"
 	"github.com/kilndb/kiln/objstore/open"
-	"github.com/kilndb/kiln/objstore/retried"
 	"github.com/kilndb/kiln/segmentwriter"
 )
 
@@ -124,7 +123,7 @@ func (n *Node) openBucket(ctx context.Context) (objstore.Bucket, error) {
 			return nil, fmt.Errorf("--bucket: %w", err)
 		}
 	}
-	return retried.New(metered.New(bucket, n.reg), retried.DefaultConfig()), nil
+	return metered.New(bucket, n.reg), nil
 }
 
 func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, error) {

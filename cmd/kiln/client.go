@@ -16,7 +16,7 @@ import (
 
 // target is which server a client command talks to.
 type target struct {
-	Server string `default:"http://localhost:4040" help:"URL of the server." placeholder:"URL"`
+	Server string `default:"http://localhost:4040" help:"URL of the server. Default: ${default}." placeholder:"URL"`
 	Tenant string `help:"Tenant id, for a server with several." placeholder:"ID"`
 }
 
@@ -48,8 +48,8 @@ func readable(err error) string {
 
 // window is the time range of a query.
 type window struct {
-	From string `default:"1h" help:"Start: an age such as 30m or 7d, RFC 3339, or Unix seconds." placeholder:"TIME"`
-	To   string `default:"now" help:"End: now, an age, RFC 3339, or Unix seconds." placeholder:"TIME"`
+	From string `default:"1h" help:"Start: an age such as 30m or 7d, RFC 3339, or Unix seconds. Default: ${default}." placeholder:"TIME"`
+	To   string `default:"now" help:"End: now, an age, RFC 3339, or Unix seconds. Default: ${default}." placeholder:"TIME"`
 }
 
 // millis returns both ends as Unix milliseconds.

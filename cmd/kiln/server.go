@@ -13,11 +13,11 @@ import (
 
 // serverCommand is `kiln server`. Its defaults are node.DefaultConfig's.
 type serverCommand struct {
-	DataDir             string        `default:"data" help:"Directory of the metastore's log and state, and of the objects unless --bucket is given." placeholder:"DIR"`
-	HTTP                string        `name:"http" default:"127.0.0.1:4040" help:"Address of the API and the page. Use :4040 to listen on every interface." placeholder:"ADDR"`
+	DataDir             string        `default:"data" help:"Directory of the metastore's log and state, and of the objects unless --bucket is given. Default: ${default}." placeholder:"DIR"`
+	HTTP                string        `name:"http" default:"127.0.0.1:4040" help:"Address of the API and the page. Use :4040 to listen on every interface. Default: ${default}." placeholder:"ADDR"`
 	RPC                 string        `name:"rpc" help:"Separate address for the calls of other nodes. Default: --http, when --roles names some roles." placeholder:"ADDR"`
 	Advertise           string        `help:"host:port under which other nodes reach this one. Default: the address it listens on." placeholder:"ADDR"`
-	Roles               string        `default:"all" help:"Roles to play, comma-separated: metastore, segmentwriter, distributor, compactionworker, querybackend, queryfrontend." placeholder:"LIST"`
+	Roles               string        `default:"all" help:"Roles to play, comma-separated: metastore, segmentwriter, distributor, compactionworker, querybackend, queryfrontend. Default: ${default}." placeholder:"LIST"`
 	Metastore           []string      `help:"Addresses of the metastore, for a process that does not play it." placeholder:"ADDRS"`
 	Bucket              string        `help:"Object store: file:///dir, s3://bucket?endpoint=..., mem://. Default: a directory under --data-dir." placeholder:"URL"`
 	Shards              uint32        `default:"4" help:"Write partitions; the same on every distributor."`
