@@ -2,6 +2,7 @@ package compactionworker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -67,7 +68,7 @@ func (m *merge) open() ([]*block.Reader, error) {
 func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) (*storagev1.BlockMeta, error) {
 	sources := slices.DeleteFunc(slices.Clone(all), func(r *block.Reader) bool { return !slices.Contains(block.Tenants(r), tenant) })
 	header := block.Header{
-		ID: ulid.Make().String(), Tenant: tenant, Shard: m.job.GetShard(), Level: m.job.GetLevel() + 1, Writer: m.worker.cfg.Name,
+		ID: ulid.MustNew(ulid.Now(), rand.Reader).String(), Tenant: tenant, Shard: m.job.GetShard(), Level: m.job.GetLevel() + 1, Writer: m.worker.cfg.Name,
 	}
 	for _, r := range sources {
 		header.Sources = append(header.Sources, r.Meta().GetId())

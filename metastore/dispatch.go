@@ -2,6 +2,7 @@ package metastore
 
 import (
 	"context"
+	"crypto/rand"
 	"slices"
 	"sync"
 	"time"
@@ -55,9 +56,10 @@ func newDispatcher(m *Metastore, now time.Time) *dispatcher {
 	}
 }
 
-// newIDs returns a source of job ids, each greater than the one before.
+// newIDs returns a source of job ids, each greater than the one before. It draws from the system: the ulid package's
+// own source locks only some of its methods, and would be shared with every other user of it in the process.
 func newIDs() func(time.Time) ulid.ULID {
-	entropy := ulid.Monotonic(ulid.DefaultEntropy(), 0)
+	entropy := ulid.Monotonic(rand.Reader, 0)
 	return func(now time.Time) ulid.ULID { return ulid.MustNew(ulid.Timestamp(now), entropy) }
 }
 

@@ -2,6 +2,7 @@ package metastore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -153,7 +154,7 @@ func (m *Metastore) initCluster(ctx context.Context) error {
 	if m.state.Position().Cluster != "" {
 		return nil
 	}
-	name := ulid.Make().String()
+	name := ulid.MustNew(ulid.Now(), rand.Reader).String()
 	_, err := propose[fsm.Initialised](ctx, m, &storagev1.Command{
 		Body: &storagev1.Command_InitCluster{InitCluster: &storagev1.InitCluster{Cluster: name}},
 	})

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -73,7 +74,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, env: env, id: ulid.Make().String(), reg: prometheus.NewRegistry()}
+	n := &Node{cfg: cfg, env: env, id: ulid.MustNew(ulid.Now(), rand.Reader).String(), reg: prometheus.NewRegistry()}
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.client = &http.Client{Transport: transport(env.Network)}
 
