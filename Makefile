@@ -22,6 +22,7 @@ test: ## Run every Go test
 
 race: ## Run the tests of packages with goroutines under the race detector
 	$(GO) test -race $(shell cat .ci/race-packages)
+	$(GO) test -race -skip 'TestEveryFileComesBack|TestFiveHundredPushes' ./node
 
 bench: ## Run the benchmarks and print ratios
 	$(GO) test -run '^$$' -bench . -benchmem $(ALL)
