@@ -130,7 +130,7 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 		shard := d.cfg.Ring.Shard(r.tenant, series.Get(labels.ServiceName), series.Hash())
 		wait, err = d.writer.Append(ctx, r.tenant, shard, series, id, &dec.profile)
 	}
-	if dec.profile.Bytes() <= maxKept { // and not after a panic
+	if dec.profile.Bytes()+dec.decoder.Bytes() <= maxKept { // and not after a panic
 		d.decoders.Put(dec)
 	}
 	return wait, err

@@ -13,6 +13,8 @@ type index struct {
 	used  int
 	// seed makes hashes unpredictable, so that nobody can send names that all collide.
 	seed uint64
+	// warmed is there so that warm's loads are not optimised away.
+	warmed uint64
 }
 
 // 256 slots are 2 KiB; every use ends up with more.
@@ -44,6 +46,18 @@ func (x *index) seek(h, i uint32) (number, slot uint32) {
 			return uint32(s), i
 		}
 	}
+}
+
+// warm brings the slots where the hashes begin into the cache. They lie anywhere in a table that may be larger than the
+// cache: looked at one after the other as they are needed, each would be waited for; looked at all together, the waits
+// overlap.
+func (x *index) warm(hashes []uint32) {
+	mask := uint32(len(x.slots) - 1)
+	all := uint64(0)
+	for _, h := range hashes {
+		all |= x.slots[h&mask]
+	}
+	x.warmed = all
 }
 
 // put stores a number in the free slot that seek found for its hash.

@@ -27,24 +27,25 @@ type Limits struct {
 type Report struct {
 	// NegativeSamples and ZeroSamples were dropped, MergedSamples were added to an equal one.
 	NegativeSamples, ZeroSamples, MergedSamples int
-	// DroppedLabels are numeric labels, labels without a value, and those of drawn numbers (span_id).
+	// DroppedLabels are numeric labels and labels without a value.
 	DroppedLabels int
+	// MalformedIDs are labels span_id, trace_id and profile_id that are not the hexadecimal digits of an id.
+	MalformedIDs int
 	// TruncatedStacks and TruncatedSymbols were longer than the limits.
 	TruncatedStacks, TruncatedSymbols int
 }
 
-// drawn are labels that differ from sample to sample: as series labels they would make a series per request.
-var drawn = [...]string{"span_id", "trace_id", "profile_id"}
-
 // Normalise prepares a decoded profile for storage, in place:
 //
 //   - samples with a negative value are dropped, and those whose values are all zero;
-//   - of the samples' labels only those with a text remain, and not span_id, trace_id or profile_id, which are to be
-//     columns, not series; of several values for one name the last remains;
+//   - span_id (profile_id in old clients) and trace_id become the columns Spans and Traces: as labels they would make a
+//     series per request;
+//   - of the other labels of samples only those with a text remain; of several values for one name the last remains;
 //   - stacks and names longer than the limits are cut, stacks at the leaf and names at the front: a flame graph
 //     stays whole near its root, and the end of a name says more than its package;
-//   - samples with equal stack and labels become one, the sum of their values;
-//   - Series and Order say which samples belong to which label set, in order of arrival;
+//   - samples with equal stack, labels, span and trace become one, the sum of their values;
+//   - Series and Order say which samples belong to which label set, in order of arrival; a stack may occur in a series
+//     more than once, for spans differ;
 //   - strings that nothing refers to any more become "", so that a Table does not keep them.
 //
 // The errors wrap ErrOverflow; the profile is of no use after one.
@@ -143,12 +144,14 @@ func (n *normaliser) mergeSamples(p *Profile, depth int, r *Report) error {
 		if len(stack)*longest > depth {
 			stack = p.truncateStack(stack, depth, r)
 		}
-		ls = n.filterLabels(p, ls, r)
+		of := p.requestOf(i)
+		ls = n.filterLabels(p, ls, &of, r)
 
 		// Added at the end first, so that it can be compared with the others, and taken back if it is equal to one.
 		at := len(ends)
 		values, stacks, kept = append(values, row...), append(stacks, stack...), append(kept, ls...)
 		ends, labelEnds = append(ends, uint32(len(stacks))), append(labelEnds, uint32(len(kept)))
+		p.setRequest(at, count, of)
 		series := n.seriesNumber(p, uint32(at))
 		same, found := n.sampleNumber(p, uint32(at), series)
 		if !found {
@@ -163,6 +166,7 @@ func (n *normaliser) mergeSamples(p *Profile, depth int, r *Report) error {
 		stacks, kept = stacks[:len(stacks)-len(stack)], kept[:len(kept)-len(ls)]
 	}
 	p.Values, p.Stacks, p.StackEnds, p.LabelEnds, p.SampleLabels = values, stacks, ends, labelEnds, kept
+	p.cutRequests(len(ends))
 	return nil
 }
 
@@ -215,31 +219,29 @@ func (p *Profile) truncateStack(stack []uint32, depth int, r *Report) []uint32 {
 	return stack
 }
 
-// filterLabels moves the labels that make a series to the front of ls, sorted by the numbers of their strings.
-func (n *normaliser) filterLabels(p *Profile, ls []SampleLabel, r *Report) []SampleLabel {
+// filterLabels moves the labels that make a series to the front of ls, sorted by the numbers of their strings. What
+// they say about the request goes into of.
+func (n *normaliser) filterLabels(p *Profile, ls []SampleLabel, of *request, r *Report) []SampleLabel {
 	kept := ls[:0]
 	for _, l := range ls {
-		key := p.String(l.Key)
-		if len(p.String(l.Str)) == 0 || len(key) == 0 || isDrawn(key) {
+		key, value := p.String(l.Key), p.String(l.Str)
+		if len(value) == 0 || len(key) == 0 {
 			r.DroppedLabels++
 			continue
 		}
-		kept = append(kept, SampleLabel{Key: l.Key, Str: l.Str})
+		is, valid := of.read(key, value)
+		switch {
+		case !is:
+			kept = append(kept, SampleLabel{Key: l.Key, Str: l.Str})
+		case !valid:
+			r.MalformedIDs++
+		}
 	}
 	// Stable, and by key only: of several values the last must stay the last.
 	if len(kept) > 1 {
 		slices.SortStableFunc(kept, func(a, b SampleLabel) int { return int(a.Key) - int(b.Key) })
 	}
 	return kept
-}
-
-func isDrawn(key []byte) bool {
-	for _, d := range drawn {
-		if string(key) == d {
-			return true
-		}
-	}
-	return false
 }
 
 // seriesNumber returns the number of the series of a sample.
@@ -316,17 +318,21 @@ func (n *normaliser) string(b []byte) string {
 	return s
 }
 
-// sampleNumber returns an earlier sample with the stack and series of this one, or takes this one in.
+// sampleNumber returns an earlier sample with the stack, series and request of this one, or takes this one in.
 func (n *normaliser) sampleNumber(p *Profile, sample, series uint32) (same uint32, found bool) {
-	stack := p.Stack(int(sample))
-	h := fold(hashStack(mix(n.samples.seed, uint64(series)), stack))
-	num, slot := n.samples.seek(h, h)
-	for ; num != 0; num, slot = n.samples.seek(h, slot+1) {
-		if n.seriesOf[num-1] == series && slices.Equal(p.Stack(int(num-1)), stack) {
+	stack, of := p.Stack(int(sample)), p.requestOf(int(sample))
+	h := mix(n.samples.seed, uint64(series))
+	if of != (request{}) {
+		h = of.hash(h)
+	}
+	h32 := fold(hashStack(h, stack))
+	num, slot := n.samples.seek(h32, h32)
+	for ; num != 0; num, slot = n.samples.seek(h32, slot+1) {
+		if n.seriesOf[num-1] == series && slices.Equal(p.Stack(int(num-1)), stack) && p.requestOf(int(num-1)) == of {
 			return num - 1, true
 		}
 	}
-	n.samples.put(slot, h, sample)
+	n.samples.put(slot, h32, sample)
 	return sample, false
 }
 

@@ -75,7 +75,7 @@ func TestNormaliseSumsAndSplits(t *testing.T) {
 	s.SampleLabels[len(s.SampleLabels)-1].Num = 9
 
 	r := s.normalise(t, wide)
-	want := profile.Report{NegativeSamples: 1, ZeroSamples: 1, MergedSamples: 3, DroppedLabels: 5}
+	want := profile.Report{NegativeSamples: 1, ZeroSamples: 1, MergedSamples: 3, DroppedLabels: 1, MalformedIDs: 4}
 	if r != want {
 		t.Errorf("report %+v, want %+v", r, want)
 	}
@@ -106,6 +106,49 @@ func TestNormaliseSumsAndSplits(t *testing.T) {
 	}
 	if got := s.String(s.numbers["cpu"]); string(got) != "cpu" {
 		t.Errorf("the sample type became %q", got)
+	}
+}
+
+// Samples of several requests stay apart, and what is no id is as if it were not there.
+func TestNormaliseKeepsSpansAndTraces(t *testing.T) {
+	const span1, span2, trace1 = "00f067aa0ba902b7", "00F067AA0BA902B8", "4bf92f3577b34da6a3ce929d0e0e4736"
+	s := tell(2)
+	s.sample(1, []uint32{0}, "pod", "a")
+	s.sample(2, []uint32{0}, "span_id", span1, "pod", "a")
+	s.sample(4, []uint32{0}, "pod", "a", "profile_id", span1)
+	s.sample(8, []uint32{0}, "profile_id", span1, "span_id", span2, "pod", "a", "trace_id", trace1)
+	s.sample(16, []uint32{0}, "span_id", span2, "pod", "a")
+	s.sample(32, []uint32{0}, "span_id", span1[1:], "trace_id", trace1+"0", "pod", "a")
+	s.sample(64, []uint32{0}, "span_id", "0000000000000000", "trace_id", "4bf92f3577b34da6a3ce929d0e0e473g", "pod", "a")
+	s.sample(128, []uint32{1}, "span_id", span1)
+	s.sample(256, []uint32{1}, "span_id", span1)
+
+	r := s.normalise(t, wide)
+	if want := (profile.Report{MergedSamples: 4, MalformedIDs: 4}); r != want {
+		t.Errorf("report %+v, want %+v", r, want)
+	}
+	one, two := profile.SpanID{0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7}, profile.SpanID{0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb8}
+	trace := profile.TraceID{0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36}
+	if want := []int64{97, 6, 8, 16, 384}; !slices.Equal(s.Values, want) {
+		t.Fatalf("values %d, want %d", s.Values, want)
+	}
+	if want := []profile.SpanID{{}, one, two, two, one}; !slices.Equal(s.Spans, want) {
+		t.Errorf("spans %x, want %x", s.Spans, want)
+	}
+	if want := []profile.TraceID{{}, {}, trace, {}, {}}; !slices.Equal(s.Traces, want) {
+		t.Errorf("traces %x, want %x", s.Traces, want)
+	}
+	if len(s.Series) != 2 || s.Series[0].Count != 4 {
+		t.Errorf("series %+v, want two: spans are not labels", s.Series)
+	}
+	s.Reset()
+	if len(s.Spans)+len(s.Traces) != 0 {
+		t.Error("Reset keeps them")
+	}
+	s.SampleTypes = append(s.SampleTypes, profile.ValueType{})
+	s.sample(1, []uint32{})
+	if s.normalise(t, wide); len(s.Spans)+len(s.Traces) != 0 {
+		t.Errorf("a profile without spans has %d and %d", len(s.Spans), len(s.Traces))
 	}
 }
 

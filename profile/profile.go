@@ -42,6 +42,10 @@ type Profile struct {
 	LabelEnds    []uint32
 	SampleLabels []SampleLabel
 
+	// Spans and Traces are filled by Normalise: of each sample the request that it was taken in. A column is
+	// empty if no sample has such an id.
+	Spans  []SpanID
+	Traces []TraceID
 	// Series is filled by Normalise: which samples belong to which series.
 	Series []SeriesRows
 	// Order is filled by Normalise: sample indexes, those of one series next to each other.
@@ -67,6 +71,7 @@ func (p *Profile) Reset() {
 	p.PeriodType, p.Period, p.TimeNanos, p.DurationNanos = ValueType{}, 0, 0, 0
 	p.StackEnds, p.Stacks, p.Values = p.StackEnds[:0], p.Stacks[:0], p.Values[:0]
 	p.LabelEnds, p.SampleLabels = p.LabelEnds[:0], p.SampleLabels[:0]
+	p.Spans, p.Traces = p.Spans[:0], p.Traces[:0]
 	// The labels go, so that nobody's are kept alive.
 	clear(p.Series)
 	p.Series, p.Order = p.Series[:0], p.Order[:0]
@@ -74,8 +79,8 @@ func (p *Profile) Reset() {
 
 // Bytes returns the memory that the profile holds on to, used or not.
 func (p *Profile) Bytes() int {
-	return p.Symbols.bytes() + 4*(cap(p.StackEnds)+cap(p.Stacks)+cap(p.LabelEnds)+cap(p.Order)) + 8*cap(p.Values) +
-		cap(p.SampleLabels)*int(unsafe.Sizeof(SampleLabel{})) + p.scratch.bytes()
+	return p.Symbols.bytes() + 4*(cap(p.StackEnds)+cap(p.Stacks)+cap(p.LabelEnds)+cap(p.Order)) +
+		8*(cap(p.Values)+cap(p.Spans)) + 16*cap(p.Traces) + cap(p.SampleLabels)*int(unsafe.Sizeof(SampleLabel{})) + p.scratch.bytes()
 }
 
 // Samples returns the number of samples.

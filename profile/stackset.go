@@ -8,15 +8,38 @@ type StackSet struct {
 	stacks index
 	ends   []uint32
 	items  []uint32
-	// prefixes and hashes belong to Tree.
+	// prefixes belong to Tree.
 	prefixes index
-	hashes   []uint32
+	// hashes is scratch.
+	hashes []uint32
 }
 
 // Add returns the number of a stack. It keeps no reference to it.
 func (s *StackSet) Add(stack []uint32) uint32 {
 	s.stacks.init()
-	h := fold(hashStack(s.stacks.seed, stack))
+	return s.add(stack, fold(hashStack(s.stacks.seed, stack)))
+}
+
+// AddAll does what Add does for many stacks, faster: those that end in items at each of ends. It returns their
+// numbers in the memory of numbers.
+func (s *StackSet) AddAll(items, ends, numbers []uint32) []uint32 {
+	s.stacks.init()
+	s.hashes = s.hashes[:0]
+	start := uint32(0)
+	for _, end := range ends {
+		s.hashes = append(s.hashes, fold(hashStack(s.stacks.seed, items[start:end])))
+		start = end
+	}
+	s.stacks.warm(s.hashes)
+	numbers, start = numbers[:0], 0
+	for i, end := range ends {
+		numbers = append(numbers, s.add(items[start:end], s.hashes[i]))
+		start = end
+	}
+	return numbers
+}
+
+func (s *StackSet) add(stack []uint32, h uint32) uint32 {
 	n, slot := s.stacks.seek(h, h)
 	for ; n != 0; n, slot = s.stacks.seek(h, slot+1) {
 		if slices.Equal(s.Stack(n-1), stack) {
@@ -92,6 +115,8 @@ func (s *StackSet) grow(t *StackTree, stack []uint32) uint32 {
 		h = mix(h, uint64(stack[i]))
 		s.hashes[i] = fold(h)
 	}
+	// Few stacks have more new nodes at their leaf.
+	s.prefixes.warm(s.hashes[:min(len(stack), 8)])
 	known, node := 0, uint32(0)
 	for ; known < len(stack); known++ {
 		if n := s.prefix(t, s.hashes[known], stack[known:]); n != 0 {

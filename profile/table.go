@@ -19,6 +19,8 @@ type Table struct {
 
 	seed                                    maphash.Seed
 	strings, mappings, functions, locations index
+	// hashes is scratch of Add.
+	hashes []uint32
 }
 
 // Remap says which number of a table each number of a source became. Add overwrites it; reuse it.
@@ -61,7 +63,7 @@ func (s *Symbols) reset() {
 
 // Bytes returns the memory that the table holds on to, used or not.
 func (t *Table) Bytes() int {
-	return t.Symbols.bytes() + t.strings.bytes() + t.mappings.bytes() + t.functions.bytes() + t.locations.bytes()
+	return t.Symbols.bytes() + t.strings.bytes() + t.mappings.bytes() + t.functions.bytes() + t.locations.bytes() + 4*cap(t.hashes)
 }
 
 func (s *Symbols) bytes() int {
@@ -73,30 +75,52 @@ func (s *Symbols) bytes() int {
 // Add takes every name of src into the table and writes into r which numbers they have here. The
 // references inside src must be valid; whoever decoded it has checked them.
 func (t *Table) Add(src *Symbols, r *Remap) {
-	r.Strings = slices.Grow(r.Strings[:0], len(src.Strings))
+	t.hashes = t.hashes[:0]
 	for i := range src.Strings {
-		r.Strings = append(r.Strings, t.AddString(src.String(uint32(i))))
+		t.hashes = append(t.hashes, t.hashString(src.String(uint32(i))))
 	}
+	t.strings.warm(t.hashes)
+	r.Strings = slices.Grow(r.Strings[:0], len(src.Strings))
+	for i, h := range t.hashes {
+		r.Strings = append(r.Strings, t.addString(src.String(uint32(i)), h))
+	}
+
 	r.Mappings = append(slices.Grow(r.Mappings[:0], len(src.Mappings)), 0)
 	for _, m := range src.Mappings[1:] {
 		m.File, m.BuildID = r.Strings[m.File], r.Strings[m.BuildID]
 		r.Mappings = append(r.Mappings, t.addMapping(m))
 	}
-	r.Functions = append(slices.Grow(r.Functions[:0], len(src.Functions)), 0)
-	for _, f := range src.Functions[1:] {
-		f.Name, f.SystemName, f.File = r.Strings[f.Name], r.Strings[f.SystemName], r.Strings[f.File]
-		r.Functions = append(r.Functions, t.addFunction(f))
+
+	t.hashes = t.hashes[:0]
+	for i := range src.Functions[1:] {
+		t.hashes = append(t.hashes, t.hashFunction(r.function(&src.Functions[i+1])))
 	}
+	t.functions.warm(t.hashes)
+	r.Functions = append(slices.Grow(r.Functions[:0], len(src.Functions)), 0)
+	for i, h := range t.hashes {
+		r.Functions = append(r.Functions, t.addFunction(r.function(&src.Functions[i+1]), h))
+	}
+
+	t.hashes = t.hashes[:0]
+	for i := range src.Locations {
+		t.hashes = append(t.hashes, t.hashLocation(&src.Locations[i], src.LinesOf(uint32(i)), r))
+	}
+	t.locations.warm(t.hashes)
 	r.Locations = slices.Grow(r.Locations[:0], len(src.Locations))
-	for i, l := range src.Locations {
-		l.Mapping = r.Mappings[l.Mapping]
-		r.Locations = append(r.Locations, t.addLocation(l, src.LinesOf(uint32(i)), r.Functions))
+	for i, h := range t.hashes {
+		r.Locations = append(r.Locations, t.addLocation(src.Locations[i], src.LinesOf(uint32(i)), r, h))
 	}
 }
 
+// function returns f with the numbers of strings that the table has.
+func (r *Remap) function(f *Function) Function {
+	return Function{Name: r.Strings[f.Name], SystemName: r.Strings[f.SystemName], File: r.Strings[f.File], StartLine: f.StartLine}
+}
+
 // AddString takes one string into the table and returns its number.
-func (t *Table) AddString(b []byte) uint32 {
-	h := t.hashString(b)
+func (t *Table) AddString(b []byte) uint32 { return t.addString(b, t.hashString(b)) }
+
+func (t *Table) addString(b []byte, h uint32) uint32 {
 	n, slot := t.strings.seek(h, h)
 	for ; n != 0; n, slot = t.strings.seek(h, slot+1) {
 		if string(t.String(n-1)) == string(b) {
@@ -131,34 +155,43 @@ func (t *Table) addMapping(m Mapping) uint32 {
 	return id
 }
 
-func (t *Table) addFunction(f Function) uint32 {
+func (t *Table) hashFunction(f Function) uint32 {
 	h := mix(t.functions.seed, uint64(f.Name)<<32|uint64(f.File))
-	h = mix(mix(h, uint64(f.StartLine)), uint64(f.SystemName))
-	h32 := fold(h)
-	n, slot := t.functions.seek(h32, h32)
-	for ; n != 0; n, slot = t.functions.seek(h32, slot+1) {
+	return fold(mix(mix(h, uint64(f.StartLine)), uint64(f.SystemName)))
+}
+
+func (t *Table) addFunction(f Function, h uint32) uint32 {
+	n, slot := t.functions.seek(h, h)
+	for ; n != 0; n, slot = t.functions.seek(h, slot+1) {
 		if t.Functions[n-1] == f {
 			return n - 1
 		}
 	}
 	id := uint32(len(t.Functions))
 	t.Functions = append(t.Functions, f)
-	t.functions.put(slot, h32, id)
+	t.functions.put(slot, h, id)
 	return id
 }
 
-// addLocation takes l, whose mapping is already ours, with its lines, whose functions are not.
-func (t *Table) addLocation(l Location, lines []Line, functions []uint32) uint32 {
+// hashLocation hashes a location of a source as the one that it becomes here.
+func (t *Table) hashLocation(l *Location, lines []Line, r *Remap) uint32 {
+	h := mix(mix(t.locations.seed, l.Address), uint64(r.Mappings[l.Mapping])<<32|uint64(l.Lines))
+	for i := range lines {
+		line := &lines[i]
+		h = mix(mix(h, uint64(r.Functions[line.Function])), uint64(line.Line)^uint64(line.Column)<<32)
+	}
+	return fold(h)
+}
+
+func (t *Table) addLocation(l Location, lines []Line, r *Remap, h uint32) uint32 {
+	l.Mapping = r.Mappings[l.Mapping]
 	l.FirstLine = uint32(len(t.Lines))
-	h := mix(mix(t.locations.seed, l.Address), uint64(l.Mapping)<<32|uint64(l.Lines))
 	for _, line := range lines {
-		line.Function = functions[line.Function]
-		h = mix(mix(h, uint64(line.Function)), uint64(line.Line)^uint64(line.Column)<<32)
+		line.Function = r.Functions[line.Function]
 		t.Lines = append(t.Lines, line)
 	}
-	h32 := fold(h)
-	n, slot := t.locations.seek(h32, h32)
-	for ; n != 0; n, slot = t.locations.seek(h32, slot+1) {
+	n, slot := t.locations.seek(h, h)
+	for ; n != 0; n, slot = t.locations.seek(h, slot+1) {
 		o := &t.Locations[n-1]
 		if o.Address == l.Address && o.Mapping == l.Mapping && o.Folded == l.Folded &&
 			slices.Equal(t.LinesOf(n-1), t.Lines[l.FirstLine:]) {
@@ -168,6 +201,6 @@ func (t *Table) addLocation(l Location, lines []Line, functions []uint32) uint32
 	}
 	id := uint32(len(t.Locations))
 	t.Locations = append(t.Locations, l)
-	t.locations.put(slot, h32, id)
+	t.locations.put(slot, h, id)
 	return id
 }

@@ -73,7 +73,7 @@ func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels,
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	wait, err := s.writer.Append(ctx, t, msg.GetShard(), series, id, p)
-	if p.Bytes() <= maxKept { // and not after a panic
+	if p.Bytes()+d.decoder.Bytes() <= maxKept { // and not after a panic
 		s.decoders.Put(d)
 	}
 	return wait, err

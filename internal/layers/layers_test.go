@@ -18,7 +18,7 @@ const module = "github.com/kilndb/kiln/"
 // house is the drawing of ARCHITECTURE.md, roof first. Imports point down; rooms of one floor do not know
 // each other.
 var house = []string{
-	"cmd",
+	"cmd benchmarks",
 	"node",
 	"distributor segmentwriter metastore compactionworker querybackend queryfrontend",
 	"objstore",
@@ -31,7 +31,7 @@ var house = []string{
 
 // testing rooms are there for tests alone, of any floor.
 var testRooms = []string{
-	"profile/corpus", "profile/oracle", "objstore/objstoretest", "metastore/metastoretest",
+	"profile/corpus", "profile/oracle", "block/inspect/inspecttest", "objstore/objstoretest", "metastore/metastoretest",
 	"segmentwriter/segmentwritertest", "querybackend/querybackendtest", "node/nodetest",
 }
 

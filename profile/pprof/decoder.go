@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"unsafe"
 
 	"github.com/kilndb/kiln/profile"
 )
@@ -59,6 +60,12 @@ func (d *Decoder) Decode(body []byte, lim Limits, p *profile.Profile) error {
 		err = d.read(true)
 	}
 	return err
+}
+
+// Bytes returns the memory that the decoder holds on to, about. It grows with the largest profile; the profiles
+// themselves count their own.
+func (d *Decoder) Bytes() int {
+	return d.locations.bytes() + d.mappings.bytes() + d.functions.bytes() + 4*cap(d.valueEnds) + int(unsafe.Sizeof(*d))
 }
 
 // errCut says that a message ends in the middle of a field.
@@ -252,7 +259,10 @@ func (d *Decoder) values(b []byte) error {
 func (d *Decoder) label(b []byte) (err error) {
 	var l profile.SampleLabel
 	for i := 0; i < len(b) && err == nil; {
-		tag, v, n := next(b, i)
+		tag, v, n, ok := small(b, i)
+		if !ok {
+			tag, v, n = next(b, i)
+		}
 		switch tag {
 		case varint1:
 			l.Key = narrow(v)

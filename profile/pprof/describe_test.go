@@ -193,6 +193,11 @@ func sound(t testing.TB, p *profile.Profile) {
 			within("label unit", l.Unit, len(p.Strings))
 		}
 	}
+	for _, column := range []int{len(p.Spans), len(p.Traces)} {
+		if column != 0 && column != p.Samples() {
+			t.Fatalf("%d samples, %d of them with a span or trace", p.Samples(), column)
+		}
+	}
 	if len(p.Values) != p.Samples()*len(p.SampleTypes) || len(p.LabelEnds) != p.Samples() {
 		t.Fatalf("%d samples, %d values, %d label ends", p.Samples(), len(p.Values), len(p.LabelEnds))
 	}

@@ -20,10 +20,19 @@ type ids struct {
 	position, memory []uint32
 }
 
+// maxNumbers bounds the map that is kept: one never shrinks, and emptying it takes as long as it is large.
+const maxNumbers = 1 << 14
+
 func (s *ids) reset(wide bool) {
 	s.defined, s.position, s.wide = s.defined[:0], nil, wide
+	if len(s.numbers) > maxNumbers {
+		s.numbers = nil
+	}
 	clear(s.numbers)
 }
+
+// bytes returns the memory that is kept, used or not, but for the map.
+func (s *ids) bytes() int { return 4 * (cap(s.defined) + cap(s.memory)) }
 
 // refer returns the 32-bit form of an id; 0 stays 0.
 func (s *ids) refer(id uint64) (uint32, error) {

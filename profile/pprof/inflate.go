@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/kilndb/kiln/internal/inflate"
 )
 
 const (
@@ -18,8 +20,10 @@ const (
 	maxDeflate = 1032
 )
 
-// inflater undoes the gzip of a profile, in memory that it reuses.
+// inflater undoes the gzip of a profile, in memory that it reuses: the fast decoder takes what nearly all clients send, and
+// the general one, which takes twice as long, the rest.
 type inflater struct {
+	plain  inflate.Decoder
 	source bytes.Reader
 	gunzip gzip.Reader
 }
@@ -42,6 +46,21 @@ func (f *inflater) inflate(dst, body []byte, lim Limits) ([]byte, error) {
 			limit, byRatio = max(freeRatio, lim.MaxRatio*len(body)), true
 		}
 	}
+	dst, err := f.plain.Gunzip(dst, body, limit)
+	switch {
+	case errors.Is(err, inflate.ErrUnusual):
+		dst, err = f.general(dst, body, limit)
+	case err != nil:
+		return dst, malformed("gunzip: %w", err)
+	}
+	if byRatio && errors.Is(err, ErrTooLarge) {
+		err = &LimitError{"bytes inflated per byte sent", lim.MaxRatio}
+	}
+	return dst, err
+}
+
+// general inflates gzip of any form.
+func (f *inflater) general(dst, body []byte, limit int) ([]byte, error) {
 	f.source.Reset(body)
 	// Let go of the body: it belongs to the caller.
 	defer f.source.Reset(nil)
@@ -55,8 +74,6 @@ func (f *inflater) inflate(dst, body []byte, lim Limits) ([]byte, error) {
 		n, err := f.gunzip.Read(dst[len(dst):min(cap(dst), limit+1)])
 		dst = dst[:len(dst)+n]
 		switch {
-		case len(dst) > limit && byRatio:
-			return dst, &LimitError{"bytes inflated per byte sent", lim.MaxRatio}
 		case len(dst) > limit:
 			return dst, &LimitError{"bytes", limit}
 		case errors.Is(err, io.EOF):

@@ -54,16 +54,27 @@ func modelled(p *profile.Profile, lim profile.Limits) (sums map[string][]*big.In
 		// Of several values the last one, in the order of the numbers of the keys' strings.
 		ls := slices.Clone(p.LabelsOf(i))
 		sort.SliceStable(ls, func(a, b int) bool { return ls[a].Key < ls[b].Key })
-		text := []labels.Label{}
-		for _, l := range ls {
+		text, ids := []labels.Label{}, map[string]string{}
+		for _, l := range p.LabelsOf(i) {
 			key, value := cut(l.Key), cut(l.Str)
-			if key == "" || value == "" || key == "span_id" || key == "trace_id" || key == "profile_id" {
+			switch digits := map[string]int{"span_id": 16, "profile_id": 16, "trace_id": 32}[key]; {
+			case key == "" || value == "":
 				r.DroppedLabels++
-				continue
+			case digits > 0 && (len(value) != digits || strings.Trim(value, "0123456789abcdefABCDEF") != "" || strings.Trim(value, "0") == ""):
+				r.MalformedIDs++
+			case digits > 0:
+				ids[key] = strings.ToLower(value)
 			}
-			text = append(text, labels.Label{Name: key, Value: value})
 		}
-		k := fmt.Sprint(labels.New(text...), stack)
+		for _, l := range ls {
+			if key, value := cut(l.Key), cut(l.Str); key != "" && value != "" && key != "span_id" && key != "profile_id" && key != "trace_id" {
+				text = append(text, labels.Label{Name: key, Value: value})
+			}
+		}
+		if ids["span_id"] == "" {
+			ids["span_id"] = ids["profile_id"]
+		}
+		k := fmt.Sprint(labels.New(text...), stack, ids["span_id"], ids["trace_id"])
 		if sums[k] == nil {
 			sums[k] = make([]*big.Int, len(row))
 			for j := range row {
@@ -79,13 +90,28 @@ func modelled(p *profile.Profile, lim profile.Limits) (sums map[string][]*big.In
 	return sums, r
 }
 
+// span and trace return what the columns say of a sample as text, empty if nothing.
+func span(p *profile.Profile, sample uint32) string {
+	if len(p.Spans) == 0 || p.Spans[sample] == (profile.SpanID{}) {
+		return ""
+	}
+	return fmt.Sprintf("%x", p.Spans[sample])
+}
+
+func trace(p *profile.Profile, sample uint32) string {
+	if len(p.Traces) == 0 || p.Traces[sample] == (profile.TraceID{}) {
+		return ""
+	}
+	return fmt.Sprintf("%x", p.Traces[sample])
+}
+
 func TestNormaliseAnyProfile(t *testing.T) {
 	d, p := pprof.NewDecoder(), new(profile.Profile)
 	rapid.Check(t, func(rt *rapid.T) {
 		if err := d.Decode(drawProfile(rt), limits, p); err != nil {
 			rt.Fatal(err)
 		}
-		lim := profile.Limits{MaxStackDepth: rapid.IntRange(0, 12).Draw(rt, "depth"), MaxSymbolLength: rapid.IntRange(10, 20).Draw(rt, "length")}
+		lim := profile.Limits{MaxStackDepth: rapid.IntRange(0, 12).Draw(rt, "depth"), MaxSymbolLength: rapid.IntRange(10, 40).Draw(rt, "length")}
 		want, wantReport := modelled(p, lim)
 		overflow := false
 		for _, row := range want {
@@ -114,7 +140,7 @@ func TestNormaliseAnyProfile(t *testing.T) {
 			}
 			for _, sample := range p.Order[s.First : s.First+s.Count] {
 				got++
-				k := fmt.Sprint(s.Labels, p.Stack(int(sample)))
+				k := fmt.Sprint(s.Labels, p.Stack(int(sample)), span(p, sample), trace(p, sample))
 				if fmt.Sprint(p.Row(int(sample))) != fmt.Sprint(want[k]) {
 					rt.Fatalf("%s: %d, want %v", k, p.Row(int(sample)), want[k])
 				}

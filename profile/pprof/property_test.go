@@ -37,7 +37,7 @@ func drawIDs(t *rapid.T, what string, n int) []uint64 {
 // drawProfile draws a valid profile with every freedom that the wire gives: ids, packing, order of fields, fields
 // from the future.
 func drawProfile(t *rapid.T) []byte {
-	names := append([]string{"", "span_id", "pod", "pod"}, rapid.SliceOfN(rapid.String(), 1, 12).Draw(t, "strings")...)
+	names := append([]string{"", "span_id", "trace_id", "profile_id", "00f067aa0ba902b7", "4BF92F3577b34da6a3ce929d0e0e4736", "0000000000000000", "pod", "pod"}, rapid.SliceOfN(rapid.String(), 1, 12).Draw(t, "strings")...)
 	str := func(what string) uint64 { return uint64(rapid.IntRange(0, len(names)-1).Draw(t, what)) }
 	number := func(what string) uint64 { return uint64(rapid.Int64().Draw(t, what)) }
 	packed := rapid.Bool()

@@ -57,11 +57,9 @@ func next(b []byte, i int) (tag byte, v uint64, n int) {
 // small does what next does for varint fields whose value takes one or two bytes, and says so; it is inlined.
 func small(b []byte, i int) (tag byte, v uint64, n int, ok bool) {
 	if i+2 < len(b) {
-		tag, v = b[i], uint64(b[i+1])
-		if n = i + 2; v >= 0x80 {
-			v = v&0x7f | uint64(b[i+2])<<7
-			n++
-		}
+		// Without a branch: whether there is a second byte cannot be guessed.
+		more := uint64(b[i+1] >> 7)
+		tag, v, n = b[i], uint64(b[i+1]&0x7f)|uint64(b[i+2])&-more<<7, i+2+int(more)
 		ok = tag&(0x80|7) == wireVarint && v < 1<<14
 	}
 	return

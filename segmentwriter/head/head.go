@@ -36,7 +36,8 @@ type Head struct {
 	sent   labels.Labels
 	groups []group
 	key    []byte
-	stack  []uint32
+	mapped []uint32 // the stacks of a profile with the table's locations
+	stack  []uint32 // the number of each
 	cut    cutter
 }
 
@@ -58,10 +59,11 @@ func New() *Head {
 
 // Append takes a profile that was decoded, normalised and given its time. series is what it was sent with, __name__
 // and service_name among it. It keeps no reference to p or series. If it returns an error, nothing of the profile
-// is in the head but some names.
+// is in the head but some names and stacks.
 func (h *Head) Append(p *profile.Profile, series labels.Labels, id profile.ID) error {
 	r := h.rowsOf(p, series)
 	h.table.Add(&p.Symbols, &h.remap)
+	h.addStacks(p)
 	h.assign(p, series)
 
 	mark := r.mark()
@@ -86,7 +88,7 @@ func (h *Head) appendRow(r *rows, p *profile.Profile, id profile.ID, groups []gr
 	first := len(r.stacks)
 	for _, g := range groups {
 		for _, sample := range g.samples {
-			if err := h.appendSample(r, p.Stack(int(sample)), p.Row(int(sample))); err != nil {
+			if err := h.appendSample(r, h.stack[sample], p.Row(int(sample))); err != nil {
 				return err
 			}
 		}
@@ -99,17 +101,21 @@ func (h *Head) appendRow(r *rows, p *profile.Profile, id profile.ID, groups []gr
 	return nil
 }
 
+// addStacks interns the stacks of p and fills h.stack.
+func (h *Head) addStacks(p *profile.Profile) {
+	h.mapped = slices.Grow(h.mapped[:0], len(p.Stacks))[:len(p.Stacks)]
+	for i, l := range p.Stacks {
+		h.mapped[i] = h.remap.Locations[l]
+	}
+	h.stack = h.stacks.AddAll(h.mapped, p.StackEnds, h.stack)
+	if n := h.stacks.Len(); n > len(h.seen) {
+		h.seen = append(h.seen, make([]seenStack, n-len(h.seen))...)
+	}
+}
+
 // appendSample adds one sample, to the one with the same stack if the row has it: different locations of a profile
 // may be the same once interned.
-func (h *Head) appendSample(r *rows, stack []uint32, values []int64) error {
-	h.stack = h.stack[:0]
-	for _, l := range stack {
-		h.stack = append(h.stack, h.remap.Locations[l])
-	}
-	n := h.stacks.Add(h.stack)
-	for int(n) >= len(h.seen) {
-		h.seen = append(h.seen, seenStack{})
-	}
+func (h *Head) appendSample(r *rows, n uint32, values []int64) error {
 	if err := r.count(values); err != nil {
 		return err
 	}
@@ -217,7 +223,7 @@ func appendKey[T string | []byte](key []byte, s T) []byte {
 // Bytes returns the memory that the head holds on to, used or not.
 func (h *Head) Bytes() int {
 	const ofSeries = 128 // a label set, and its place in the map
-	return h.table.Bytes() + h.stacks.Bytes() + 8*cap(h.seen) + ofSeries*cap(h.series) + h.rowBytes + h.kept
+	return h.table.Bytes() + h.stacks.Bytes() + 8*cap(h.seen) + 4*(cap(h.mapped)+cap(h.stack)) + ofSeries*cap(h.series) + h.rowBytes + h.kept
 }
 
 // Size returns the memory that what was appended takes, about.

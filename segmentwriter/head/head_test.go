@@ -111,6 +111,22 @@ func TestLabelSetsOfOneSeriesAreOneRow(t *testing.T) {
 	same(t, "all", rows[0].Names, map[string][]int64{"main": {15}, "other": {16}})
 }
 
+// A head keeps no spans: what they tell apart in a profile is one sample of its row.
+func TestSpansOfAStackAreSummed(t *testing.T) {
+	h := head.New()
+	push(t, h, 1, checkout, Pprof(1000, cpuTypes,
+		Sample{Stack: "main;work", Values: []int64{1}, Labels: map[string]string{"span_id": "00f067aa0ba902b7"}},
+		Sample{Stack: "main", Values: []int64{2}},
+		Sample{Stack: "main;work", Values: []int64{4}, Labels: map[string]string{"span_id": "00f067aa0ba902b8", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
+		Sample{Stack: "main;work", Values: []int64{8}},
+	))
+	rows := read(t, h)
+	if len(rows) != 1 || len(rows[0].Names) != 2 {
+		t.Fatalf("rows %v, want one of two stacks", rows)
+	}
+	same(t, "all", rows[0].Names, map[string][]int64{"main;work": {13}, "main": {2}})
+}
+
 func TestKindsAndServicesHaveRowsOfTheirOwn(t *testing.T) {
 	h := head.New()
 	heapTypes := []string{"alloc:bytes", "inuse:bytes"}
@@ -174,7 +190,7 @@ func (m model) add(series labels.Labels, id byte, time int64, samples []Sample) 
 		}
 		var ls []labels.Label
 		for name, value := range set {
-			if !strings.HasPrefix(name, "__") {
+			if !strings.HasPrefix(name, "__") && name != "span_id" {
 				ls = append(ls, labels.Label{Name: name, Value: value})
 			}
 		}
@@ -206,6 +222,14 @@ func TestAHeadSaysWhatAModelSays(t *testing.T) {
 					s.Labels[name] = rapid.SampledFrom([]string{"1", "2"}).Draw(t, "label")
 				}
 				samples = append(samples, s)
+				if rapid.Bool().Draw(t, "more spans") { // the same stack again, in spans of its own
+					for _, span := range []string{"00f067aa0ba902b7", "00f067aa0ba902b8"} {
+						spanned := s
+						spanned.Labels = maps.Clone(s.Labels)
+						spanned.Labels["span_id"] = span
+						samples = append(samples, spanned)
+					}
+				}
 			}
 			time := rapid.Int64Range(1, 3).Draw(t, "time")
 			if err := reused.Append(Decode(Pprof(time, cpuTypes, samples...)), series, profile.ID{byte(id)}); err != nil {
