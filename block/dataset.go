@@ -17,7 +17,7 @@ type Dataset struct {
 	Tenant, Service string
 	// MinTime and MaxTime are those of the oldest and the newest profile, Unix nanoseconds.
 	MinTime, MaxTime int64
-	// Rows are the service's kinds.
+	// Rows are the service's kinds; several of one kind where the sums of one would pass int64.
 	Rows []*Rows
 
 	group *group

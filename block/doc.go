@@ -6,7 +6,7 @@
 //	u32 footer length · u32 CRC-32C of the footer · version u8 · "KILN"          (little endian)
 //
 // A footer names groups, datasets and sections. A group is what datasets of one tenant share; each
-// of its sections (SYMBOLS, SERIES, TREES, SAMPLES, PROFILES) can be read, checked and decoded alone.
+// of its sections (SYMBOLS, SERIES, TREES, SAMPLES, ROLLUP, PROFILES) can be read, checked and decoded alone.
 // docs/formats/block.md draws every byte.
 //
 // There are two sides. A Writer streams an object to an io.Writer, group by group, and Finish returns its

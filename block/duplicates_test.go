@@ -1,8 +1,6 @@
 package block
 
 import (
-	"bytes"
-	"errors"
 	"math"
 	"testing"
 
@@ -73,23 +71,6 @@ func TestMergeOfNothing(t *testing.T) {
 	}
 	if got := Tenants(open(t, a.segment(t, "A")), r); len(got) != 1 || got[0] != "acme" {
 		t.Errorf("tenants %v, want acme", got)
-	}
-}
-
-func TestMergeRefusesSumsBeyondInt64(t *testing.T) {
-	var a, b head
-	huge := makeProfile("web", [][2]int64{{math.MaxInt64 - 1, 1}}, []string{"main"})
-	a.push("acme", huge, 100, profile.ID{1}, noLabels)
-	b.push("acme", huge, 101, profile.ID{2}, noLabels)
-	var out bytes.Buffer
-	w := NewWriter(&out, Header{ID: "X", Tenant: "acme", Level: 1})
-	err := Merge(t.Context(), "acme", []*Reader{open(t, a.segment(t, "A")), open(t, b.segment(t, "B"))}, w)
-	if !errors.Is(err, ErrProfile) {
-		t.Errorf("error %v, want ErrProfile", err)
-	}
-	w.Abort()
-	if _, err := w.Finish(); err == nil {
-		t.Error("an aborted object was finished")
 	}
 }
 

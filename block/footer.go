@@ -200,7 +200,7 @@ func (c *checker) dataset(i int, d *storagev1.Dataset) {
 	}
 	for j, r := range d.GetRows() {
 		c.rows(i, j, r, g)
-		if j > 0 && d.Rows[j-1].GetKind() >= r.GetKind() {
+		if j > 0 && d.Rows[j-1].GetKind() > r.GetKind() {
 			c.fail("kinds of dataset %d are not ascending", i)
 		}
 	}
@@ -238,6 +238,7 @@ func (c *checker) rows(i, j int, r *storagev1.Rows, g *storagev1.Group) {
 	}
 	c.section(i, r.GetTreesSection(), g, storagev1.SectionType_SECTION_TYPE_TREES)
 	c.section(i, r.GetSamplesSection(), g, storagev1.SectionType_SECTION_TYPE_SAMPLES)
+	c.rollups(i, r, g)
 }
 
 func (c *checker) section(i int, s uint32, g *storagev1.Group, want storagev1.SectionType) {

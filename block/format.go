@@ -57,3 +57,7 @@ func compression(level uint32) column.Level {
 	}
 	return column.Default
 }
+
+// rowCompression is compression for rows, at every level: compressing harder saves 2 % of them, and would forbid to
+// copy pages from one level to the next.
+const rowCompression = column.Fastest

@@ -8,15 +8,17 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/rollup"
 	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/block/series"
 	"github.com/kilndb/kiln/block/symbols"
+	"github.com/kilndb/kiln/profile"
 )
 
 // seeds gives a fuzz target every section of a type of two small objects.
 func seeds(f *testing.F, t storagev1.SectionType) {
 	f.Helper()
-	for _, b := range [][]byte{smallSegment(f), smallBlock(f)} {
+	for _, b := range [][]byte{smallSegment(f), smallBlock(f), smallRollup(f)} {
 		r := open(f, b)
 		for _, g := range r.groups {
 			for _, s := range g.meta.Sections {
@@ -136,8 +138,10 @@ func FuzzSamples(f *testing.F) {
 			mustBeCorrupt(t, err)
 			values, err2 := s.Page(p, 1, nil)
 			mustBeCorrupt(t, err2)
+			_, err3 := s.Page(p, 2, nil)
+			mustBeCorrupt(t, err3)
 			if err == nil && err2 == nil {
-				mustBeCorrupt(t, samples.Sum(stacks, values, 3, sums))
+				mustBeCorrupt(t, samples.Sum(stacks, values, 3, 1, sums))
 				mustBeCorrupt(t, samples.Stacks(make([]uint32, 3), stacks, 100))
 				mustBeCorrupt(t, samples.Values(make([]int64, 3), values))
 				mustBeCorrupt(t, samples.CheckRun(values, 3))
@@ -146,9 +150,26 @@ func FuzzSamples(f *testing.F) {
 	})
 }
 
+func FuzzRollup(f *testing.F) {
+	seeds(f, storagev1.SectionType_SECTION_TYPE_ROLLUP)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		section, err := rollup.Parse(b, 2)
+		mustBeCorrupt(t, err)
+		if err != nil {
+			return
+		}
+		kind := profile.Kind{SampleTypes: make([]profile.SampleType, 2)}
+		r := &Reader{meta: &storagev1.BlockMeta{}}
+		rows := &Rows{Kind: kind, dataset: &Dataset{group: &group{r: r}}, meta: &storagev1.Rows{}}
+		for c := range 2 {
+			mustBeCorrupt(t, rows.rollupSamples(section, 100).Sum(c, nil, make([]int64, 100)))
+		}
+	})
+}
+
 // FuzzFooter opens objects whose sections are good and whose footer is anything.
 func FuzzFooter(f *testing.F) {
-	bodies := [][]byte{smallSegment(f), smallBlock(f)}
+	bodies := [][]byte{smallSegment(f), smallBlock(f), smallRollup(f)}
 	for i := range bodies {
 		r := open(f, bodies[i])
 		footer, err := proto.Marshal(r.meta)

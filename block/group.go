@@ -28,7 +28,7 @@ type GroupWriter struct {
 
 	hasSymbols, hasSeries bool
 	locations, names      uint32
-	seriesCount           uint32
+	series                []labels.Labels
 	// nodes of the stack tree in each section that is one.
 	nodes map[int]uint32
 
@@ -37,6 +37,10 @@ type GroupWriter struct {
 	current RowsWriter
 	last    *rowsKey
 	dataset *storagev1.Dataset
+	// used are the series of the dataset, in a sorted group: the filter of its labels is made of them.
+	used    sparse
+	sets    []labels.Labels
+	pending []pendingRollup
 }
 
 // kindSamples is the SAMPLES section of one kind.
@@ -45,6 +49,7 @@ type kindSamples struct {
 	writer  *samples.Writer
 	rows    []*storagev1.Rows
 	section uint32
+	raw     uint64 // inflated bytes
 }
 
 // rowsKey orders the rows of a group.
@@ -84,7 +89,7 @@ func (w *Writer) beginGroup(tenant string, sorted, alone bool) *GroupWriter {
 	}
 	clear(nodes)
 	*g = GroupWriter{w: w, tenant: tenant, sorted: sorted, alone: alone, nodes: nodes, rows: g.rows, kinds: g.kinds[:0],
-		current: RowsWriter{scratch: g.current.scratch}}
+		current: RowsWriter{scratch: g.current.scratch}, pending: g.pending[:0], used: g.used, sets: g.sets[:0]}
 	g.rows.reset()
 	g.index = uint32(len(w.meta.Groups))
 	g.meta = &storagev1.Group{Tenant: w.ref(tenant), Sorted: sorted}
@@ -126,7 +131,7 @@ func (g *GroupWriter) Series(all []labels.Labels) {
 	if g.hasSeries {
 		g.w.misuse("series of a group written twice")
 	}
-	g.hasSeries, g.seriesCount = true, uint32(len(all))
+	g.hasSeries, g.series = true, all
 	b, err := g.w.series.Append(g.w.buf[:0], all, g.w.level)
 	if err != nil {
 		g.w.misuse("series: %v", err)
@@ -183,7 +188,7 @@ func (g *GroupWriter) Rows(service string, k profile.Kind, trees int) *RowsWrite
 		g.w.misuse("a second service in a group of one")
 	}
 	if g.last != nil && g.last.service != service {
-		g.dataset = nil
+		g.endDataset()
 	}
 	g.last = key
 	r := &g.current
@@ -192,11 +197,30 @@ func (g *GroupWriter) Rows(service string, k profile.Kind, trees int) *RowsWrite
 	return r
 }
 
+// endDataset ends the dataset at hand.
+func (g *GroupWriter) endDataset() {
+	if g.dataset != nil && g.sorted {
+		g.dataset.LabelFilter = labelFilter(g.sets)
+	}
+	clear(g.sets)
+	g.dataset, g.sets = nil, g.sets[:0]
+}
+
+// use notes that the dataset has a series.
+func (g *GroupWriter) use(series uint32) {
+	if !g.sorted {
+		return
+	}
+	if _, ok := g.used.get(series); !ok {
+		g.used.set(series, 0)
+		g.sets = append(g.sets, g.series[series])
+	}
+}
+
 // samplesOf returns the section of a kind, which it begins if there is none yet.
 func (g *GroupWriter) samplesOf(kind uint32, types int) *kindSamples {
-	i := slices.IndexFunc(g.kinds, func(k kindSamples) bool { return k.kind == kind })
-	if i >= 0 {
-		return &g.kinds[i]
+	if k := g.kindOf(kind); k != nil {
+		return k
 	}
 	var sw *samples.Writer
 	if n := len(g.w.idle); n > 0 {
@@ -206,9 +230,9 @@ func (g *GroupWriter) samplesOf(kind uint32, types int) *kindSamples {
 	}
 	if g.alone {
 		g.w.begin(storagev1.SectionType_SECTION_TYPE_SAMPLES)
-		sw.Reset(1+types, g.w.level, sectionWriter{g.w})
+		sw.Reset(1+types, rowCompression, sectionWriter{g.w})
 	} else {
-		sw.Reset(1+types, g.w.level, nil)
+		sw.Reset(1+types, rowCompression, nil)
 	}
 	g.kinds = append(g.kinds, kindSamples{kind: kind, writer: sw})
 	return &g.kinds[len(g.kinds)-1]
@@ -222,7 +246,17 @@ func (g *GroupWriter) endRows() {
 	g.current.rows = nil
 	if g.alone {
 		g.finishSamples(&g.kinds[len(g.kinds)-1])
+		g.writeRollups()
 	}
+}
+
+// kindOf returns the section of a kind, nil if there is none.
+func (g *GroupWriter) kindOf(kind uint32) *kindSamples {
+	i := slices.IndexFunc(g.kinds, func(k kindSamples) bool { return k.kind == kind })
+	if i < 0 {
+		return nil
+	}
+	return &g.kinds[i]
 }
 
 func (g *GroupWriter) finishSamples(k *kindSamples) {
@@ -233,6 +267,8 @@ func (g *GroupWriter) finishSamples(k *kindSamples) {
 	if g.alone {
 		g.meta.Sections = append(g.meta.Sections, g.w.end())
 		k.section = uint32(len(g.meta.Sections) - 1)
+		g.w.idle = append(g.w.idle, k.writer) // the next kind uses the same memory
+		k.writer = nil
 	} else {
 		k.section = g.section(storagev1.SectionType_SECTION_TYPE_SAMPLES, b)
 	}
@@ -248,6 +284,7 @@ func (g *GroupWriter) Close() error {
 		return g.w.err
 	}
 	g.endRows()
+	g.endDataset()
 	if !g.hasSymbols || !g.hasSeries {
 		g.w.misuse("a group without symbols or series")
 	}
@@ -256,6 +293,7 @@ func (g *GroupWriter) Close() error {
 			for i := range g.kinds {
 				g.finishSamples(&g.kinds[i])
 			}
+			g.writeRollups()
 		}
 		g.profiles()
 	}
@@ -283,8 +321,12 @@ func (g *GroupWriter) profiles() {
 // release gives the samples writers back.
 func (g *GroupWriter) release() {
 	g.w.section = 0
+	g.series = nil
+	clear(g.sets)
 	for i := range g.kinds {
-		g.w.idle = append(g.w.idle, g.kinds[i].writer)
+		if sw := g.kinds[i].writer; sw != nil {
+			g.w.idle = append(g.w.idle, sw)
+		}
 		g.kinds[i] = kindSamples{}
 	}
 	g.kinds = g.kinds[:0]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"strings"
 	"testing"
 
@@ -27,6 +28,21 @@ func smallSegment(t testing.TB) []byte {
 func smallBlock(t testing.TB) []byte {
 	t.Helper()
 	return merge(t, "acme", 1, smallSegment(t))
+}
+
+// smallRollup is a block of level 4 with sums of all rows and of hours.
+func smallRollup(t testing.TB) []byte {
+	t.Helper()
+	var h head
+	for i := range 80 {
+		d := makeProfile("api", [][2]int64{{int64(i*i%37 + 1), 300 + int64(i*i%1009)}, {2, 70000 + int64(i)}, {1, 5}}, []string{"main", "serve", "read"}, []string{"main", "@4a0"}, []string{"main"})
+		h.push("acme", d, int64(i)*anHour/40+5, profile.ID{byte(i), byte(i * 7)}, noLabels)
+	}
+	b := merge(t, "acme", 4, h.segment(t, "01SMALL"))
+	if kept := open(t, b).Datasets()[0].Rows[0].Rollups(); len(kept) != 2 {
+		t.Fatalf("rollups %v, want two", kept)
+	}
+	return b
 }
 
 // everything reads all that an object says; any error ends it.
@@ -88,6 +104,13 @@ func collect(ctx context.Context, all map[string]int64, d *Dataset, rows *Rows) 
 		for n, v := range sums {
 			all[fmt.Sprint(head, " sum ", c, " ", stackText(sym, stack, uint32(n)))] += v
 		}
+		for _, m := range rows.meta.GetRollups() {
+			sums := make([]int64, len(stack.Parents))
+			if err := rows.sumRollup(ctx, m, c, cover{first: math.MinInt64, end: math.MaxInt64}, nil, sums); err != nil {
+				return err
+			}
+			all[fmt.Sprint(head, " rollup ", m.GetBucket(), " sums ", c, " ", sums)]++
+		}
 	}
 	for i := range ps.Len() {
 		stacks, values, err := s.Profile(i)
@@ -104,7 +127,7 @@ var flips = []byte{0x01, 0x80, 0xff, 0x10}
 
 // Whatever byte of an object is flipped, a reader either notices or says exactly what was written.
 func TestFlippedBytes(t *testing.T) {
-	for name, whole := range map[string][]byte{"segment": smallSegment(t), "block": smallBlock(t)} {
+	for name, whole := range map[string][]byte{"segment": smallSegment(t), "block": smallBlock(t), "rollup": smallRollup(t)} {
 		t.Run(name, func(t *testing.T) {
 			want, err := everything(t.Context(), whole)
 			if err != nil {

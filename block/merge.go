@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
@@ -30,8 +31,10 @@ const (
 // object that is at fault.
 //
 // It holds one service's names, trees and profile rows at a time (the tiny services of a shared group
-// together), and one page of samples per source and kind. Sections that it has read are dropped
-// from the Readers when their last service has been written.
+// together), the stored samples of one kind, and one inflated page per source. What it has read is dropped from the
+// Readers when the last that needs it has been written.
+//
+// Where the sums of a kind would pass int64 it begins other Rows of that kind, of which a dataset then has several.
 func Merge(ctx context.Context, tenant string, sources []*Reader, w *Writer) error {
 	m := merger{w: w, tenant: tenant, groups: map[*group]*mergeGroup{}, scratch: idle.Get().(*scratch)}
 	defer m.scratch.release()
@@ -72,20 +75,26 @@ type merger struct {
 
 // scratch is memory that one merge leaves to the next.
 type scratch struct {
-	table    *profile.Table
-	remap    profile.Remap
-	sorter   sorter
-	builders []*profile.TreeBuilder
-	call     profile.TreeBuilder
-	subset   subset
+	table  *profile.Table
+	remap  profile.Remap
+	sorter sorter
+	tree   profile.TreeBuilder // of sources that are not sorted
+	union  treeUnion           // of those that are
+	call   profile.TreeBuilder
+	subset subset
 	// Of one dataset: series and locations that were seen, and these locations; of one input: marked nodes.
 	series, locations, marks sparse
 	used, marked             []uint32
 	runs                     [][]byte
 	values                   [][]int64
 	order                    []uint64
+	slots                    []uint32
+	bits                     []uint64
 	stacks                   []uint32
 	totals                   []int64
+	lengths                  []uint32
+	pages                    []*page // that no group uses
+	kindRollups              kindRollups
 }
 
 // idle holds scratch and nothing else: tables of names that have been touched before are half as dear to fill.
@@ -97,9 +106,12 @@ const maxIdle = 64 << 20
 func (s *scratch) release() {
 	s.subset.names.Data = nil
 	clear(s.runs)
-	size := s.table.Bytes() + s.call.Bytes()
-	for _, b := range s.builders {
-		size += b.Bytes()
+	size := s.table.Bytes() + s.call.Bytes() + s.tree.Bytes() + cap(s.union.nodes)*int(unsafe.Sizeof(unionNode{}))
+	for _, p := range s.pages {
+		p.reset(0)
+		for _, memory := range p.memory {
+			size += cap(memory)
+		}
 	}
 	if size <= maxIdle {
 		idle.Put(s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 )
@@ -38,31 +39,53 @@ func newMergeGroup(g *group) *mergeGroup {
 func (g *mergeGroup) tree(ctx context.Context, section uint32) (*mergeTree, error) {
 	t := g.trees[section]
 	if t == nil {
-		loaded, err := g.g.loadTrees(ctx, section)
+		stack, err := g.g.readStackTree(ctx, section)
 		if err != nil {
 			return nil, err
 		}
-		t = &mergeTree{stack: loaded.stack, to: make([]uint32, len(loaded.stack.Parents))}
+		t = &mergeTree{stack: stack, to: make([]uint32, len(stack.Parents))}
 		g.trees[section] = t
 	}
 	return t, nil
 }
 
 // page returns the page to read a section of samples with.
-func (g *mergeGroup) page(section uint32, columns int) *page {
+func (g *mergeGroup) page(section uint32, columns int, idle *[]*page) *page {
 	p := g.pages[section]
-	if p == nil {
-		p = newPage(columns)
-		g.pages[section] = p
+	if p != nil {
+		return p
 	}
+	if n := len(*idle); n > 0 {
+		p, *idle = (*idle)[n-1], (*idle)[:n-1]
+		p.reset(columns)
+	} else {
+		p = newPage(columns)
+	}
+	g.pages[section] = p
 	return p
 }
 
+// kindDone says that these rows have been written. If nobody else has rows in their sections, what was read of them
+// is dropped: a service with several large kinds takes the memory of one.
+func (g *mergeGroup) kindDone(rows *storagev1.Rows) {
+	if g.datasets > 1 || g.users[rows.GetTreesSection()] > 1 {
+		return
+	}
+	delete(g.trees, rows.GetTreesSection())
+	g.g.samples[rows.GetSamplesSection()].clear()
+	for _, m := range rows.GetRollups() {
+		g.g.rollups[m.GetSection()].clear()
+	}
+}
+
 // done says that one more dataset has been written. After the last, everything that was read is dropped.
-func (g *mergeGroup) done() {
+func (g *mergeGroup) done(idle *[]*page) {
 	g.left--
 	if g.left > 0 {
 		return
+	}
+	for _, p := range g.pages {
+		*idle = append(*idle, p)
 	}
 	g.g.forget()
 	*g = mergeGroup{}
@@ -115,6 +138,9 @@ func (g *group) forget() {
 		c.clear()
 	}
 	for _, c := range g.samples {
+		c.clear()
+	}
+	for _, c := range g.rollups {
 		c.clear()
 	}
 }

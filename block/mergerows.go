@@ -3,14 +3,12 @@ package block
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block/samples"
 )
-
-// checkEvery is after how many profiles a merge looks whether it should stop.
-const checkEvery = 1024
 
 // writeRows writes the trees and rows of a unit into its group.
 func (m *merger) writeRows(ctx context.Context, g *GroupWriter, u *unit, to renumbering) error {
@@ -22,15 +20,20 @@ func (m *merger) writeRows(ctx context.Context, g *GroupWriter, u *unit, to renu
 		if g.w.err != nil {
 			return g.w.err
 		}
+		rw.split = k.huge
 		if err := m.copyRows(ctx, rw, k, to.series); err != nil {
 			return err
 		}
 		if err := k.expect.check(rw); err != nil {
 			return fmt.Errorf("kind %q: %w", k.kind.Name, err)
 		}
+		for _, in := range k.inputs {
+			in.group.kindDone(in.rows.meta)
+		}
+		*k = unitKind{kind: k.kind}
 	}
 	for _, d := range u.service.datasets {
-		d.group.done()
+		d.group.done(&m.pages)
 	}
 	return nil
 }
@@ -40,13 +43,18 @@ func (t *tally) check(rw *RowsWriter) error {
 	if rw.rows == nil {
 		return fmt.Errorf("%w: no profiles written, want %d", ErrCorrupt, t.profiles)
 	}
-	same := rw.rows.Profiles == t.profiles && rw.rows.Samples == t.samples
-	for i, s := range rw.rows.Sums {
-		same = same && uint64(s) == t.sums[i]
+	var wrote tally
+	wrote.sums = make([]uint64, len(t.sums))
+	for _, rows := range rw.parts {
+		wrote.profiles += rows.Profiles
+		wrote.samples += rows.Samples
+		for i, s := range rows.Sums {
+			wrote.sums[i] += uint64(s)
+		}
 	}
-	if !same {
+	if wrote.profiles != t.profiles || wrote.samples != t.samples || !slices.Equal(wrote.sums, t.sums) {
 		return fmt.Errorf("%w: the sources have %d profiles with %d rows that sum to %d, their contents %d with %d that sum to %d",
-			ErrCorrupt, t.profiles, t.samples, t.sums, rw.rows.Profiles, rw.rows.Samples, rw.rows.Sums)
+			ErrCorrupt, t.profiles, t.samples, t.sums, wrote.profiles, wrote.samples, wrote.sums)
 	}
 	return nil
 }
@@ -55,7 +63,7 @@ func (t *tally) check(rw *RowsWriter) error {
 func (m *merger) copyRows(ctx context.Context, rw *RowsWriter, k *unitKind, series []uint32) error {
 	readers := make([]*Samples, len(k.inputs))
 	for i, in := range k.inputs {
-		s, err := in.samples(ctx)
+		s, err := in.samples(ctx, &m.pages)
 		if err != nil {
 			return err
 		}
@@ -64,50 +72,48 @@ func (m *merger) copyRows(ctx context.Context, rw *RowsWriter, k *unitKind, seri
 			in.tree.to[n] = in.to[j]
 		}
 	}
-	for i := range k.order {
-		if i%checkEvery == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		r := &k.order[i]
-		in := k.inputs[r.input]
-		ps := in.profiles
-		p := Profile{Time: r.time, Series: r.series, ID: ps.IDs[r.index], Duration: ps.Durations[r.index], Period: ps.Periods[r.index]}
-		if series != nil {
-			p.Series = series[r.series]
-		}
-		if err := m.copyProfile(rw, readers[r.input], in, p, int(r.index)); err != nil {
+	sums := m.rollups(k)
+	for i := 0; i < len(k.order); {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
+		r := &k.order[i]
+		var of *kindRollups
+		if sums != nil && sums.fromRows[r.input] {
+			of = sums
+		}
+		n, err := m.copyPage(rw, k, readers, i, series, of)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			n = 1
+			in := k.inputs[r.input]
+			if err := m.copyProfile(rw, readers[r.input], in, in.profile(r, series), int(r.index), of); err != nil {
+				return err
+			}
+		}
+		i += n
 	}
-	return nil
+	if sums == nil {
+		return nil
+	}
+	return sums.finish(ctx, rw, readers)
 }
 
 // copyProfile copies one profile: stack nodes get their new numbers, and values are copied as they are unless
 // the new numbers are in another order than the old, which they can only be if the source is not sorted.
-func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, p Profile, i int) (err error) {
+func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, p Profile, i int, sums *kindRollups) (err error) {
 	defer s.wrap(&err)
-	stacks, err := s.stackNodes(i)
+	stacks, ascending, err := m.renumber(s, in, i)
 	if err != nil {
 		return err
 	}
-	ascending := true
-	to := in.tree.to
-	last := int64(-1)
-	for j, n := range stacks {
-		n = to[n]
-		stacks[j] = n
-		ascending = ascending && int64(n) > last
-		last = int64(n)
-	}
-	m.totals = m.totals[:0]
-	for c := range in.profiles.Totals {
-		m.totals = append(m.totals, in.profiles.Totals[c][i])
-	}
 	if !in.sorted {
-		return m.decodeProfile(rw, s, p, i, stacks, ascending)
+		return m.decodeProfile(rw, s, p, i, stacks, ascending, sums)
 	}
 	if !ascending {
-		return fmt.Errorf("%w: stacks of a sorted group are not in the total order", ErrCorrupt)
+		return errNotAscending()
 	}
 	m.runs = m.runs[:0]
 	for c := range m.totals {
@@ -120,18 +126,57 @@ func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, p Profile, i
 		}
 		m.runs = append(m.runs, run)
 	}
-	return rw.appendRuns(p, stacks, m.runs, m.totals)
+	if err := rw.appendRuns(p, stacks, m.runs, m.totals); err != nil || sums == nil {
+		return err
+	}
+	return sums.addRuns(s, i, stacks)
+}
+
+func errNotAscending() error {
+	return fmt.Errorf("%w: stacks of a sorted group are not in the total order", ErrCorrupt)
+}
+
+// profile is what the new object says of a profile; series are the new numbers of the unit's, nil if they stay.
+func (in *input) profile(r *ref, series []uint32) Profile {
+	ps := in.profiles
+	p := Profile{Time: r.time, Series: r.series, ID: ps.IDs[r.index], Duration: ps.Durations[r.index], Period: ps.Periods[r.index]}
+	if series != nil {
+		p.Series = series[r.series]
+	}
+	return p
+}
+
+// renumber returns the stack nodes of profile i in the new numbers, and whether these still ascend. It sets the
+// totals.
+func (m *merger) renumber(s *Samples, in *input, i int) (stacks []uint32, ascending bool, err error) {
+	if stacks, err = s.stackNodes(i); err != nil {
+		return nil, false, err
+	}
+	ascending = true
+	to := in.tree.to
+	last := int64(-1)
+	for j, n := range stacks {
+		n = to[n]
+		stacks[j] = n
+		ascending = ascending && int64(n) > last
+		last = int64(n)
+	}
+	m.totals = m.totals[:0]
+	for c := range in.profiles.Totals {
+		m.totals = append(m.totals, in.profiles.Totals[c][i])
+	}
+	return stacks, ascending, nil
 }
 
 // decodeProfile is copyProfile for a source that is not sorted: rows are put in order, and on the way their values
 // are checked against the totals that the source has of them.
-func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, stacks []uint32, ascending bool) error {
+func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, stacks []uint32, ascending bool, sums *kindRollups) error {
 	values, err := s.values64(i)
 	if err != nil {
 		return err
 	}
 	if !ascending {
-		stacks, values = m.sortRows(stacks, values)
+		stacks, values = m.sortRows(stacks, values, int(rw.nodes))
 	}
 	for c, vs := range values {
 		if total, ok := sum(vs); !ok || total != m.totals[c] {
@@ -139,16 +184,24 @@ func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, sta
 				storagev1.SectionType_SECTION_TYPE_PROFILES, m.totals[c])
 		}
 	}
-	return rw.Append(p, stacks, values)
+	if err := rw.Append(p, stacks, values); err != nil || sums == nil {
+		return err
+	}
+	for c := range values {
+		sums.add(c, stacks, values[c])
+	}
+	return nil
 }
 
-// sortRows puts the rows of a profile in the order of their stack nodes, of which no two are the same.
-func (m *merger) sortRows(stacks []uint32, values [][]int64) ([]uint32, [][]int64) {
-	m.order = m.order[:0]
-	for j, n := range stacks {
-		m.order = append(m.order, uint64(n)<<32|uint64(j))
+// sortRows puts the rows of a profile of a tree with that many nodes in the order of their stack nodes.
+func (m *merger) sortRows(stacks []uint32, values [][]int64, nodes int) ([]uint32, [][]int64) {
+	if nodes > 256*len(stacks) || !m.sweepRows(stacks, nodes) {
+		m.order = m.order[:0]
+		for j, n := range stacks {
+			m.order = append(m.order, uint64(n)<<32|uint64(j))
+		}
+		slices.Sort(m.order)
 	}
-	slices.Sort(m.order)
 	m.stacks = m.stacks[:0]
 	for _, o := range m.order {
 		m.stacks = append(m.stacks, uint32(o>>32))
@@ -164,4 +217,28 @@ func (m *merger) sortRows(stacks []uint32, values [][]int64) ([]uint32, [][]int6
 		m.values[c] = out
 	}
 	return m.stacks, m.values[:len(values)]
+}
+
+// sweepRows fills m.order by a sweep over a bit per node, which is several times cheaper than sorting where a profile
+// has a good part of the nodes. It reports false if a node comes twice.
+func (m *merger) sweepRows(stacks []uint32, nodes int) bool {
+	m.slots = resize(m.slots, nodes)
+	m.bits = resize(m.bits, (nodes+63)/64)
+	clear(m.bits)
+	for j, n := range stacks {
+		bit := uint64(1) << (n & 63)
+		if m.bits[n>>6]&bit != 0 {
+			return false
+		}
+		m.bits[n>>6] |= bit
+		m.slots[n] = uint32(j)
+	}
+	m.order = m.order[:0]
+	for w, word := range m.bits {
+		for ; word != 0; word &= word - 1 {
+			n := uint32(w<<6 + bits.TrailingZeros64(word))
+			m.order = append(m.order, uint64(n)<<32|uint64(m.slots[n]))
+		}
+	}
+	return true
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
@@ -34,6 +35,8 @@ type unitKind struct {
 	order  []ref
 	// expect is what the sources say, less the duplicates.
 	expect tally
+	// huge: the sums of some sample type pass int64.
+	huge bool
 }
 
 // input is the rows of one dataset and kind of one source.
@@ -93,28 +96,16 @@ func (m *merger) unit(ctx context.Context, s *mergeService) (*unit, error) {
 			return nil, err
 		}
 	}
-	for i, k := range u.kinds {
-		m.unionTrees(k, m.builder(i))
-	}
 	var bare []uint32
 	u.symbols, bare = m.sorter.symbols(m.table, &m.remap)
-	for i, k := range u.kinds {
-		var numbers []uint32
-		k.stack, numbers = m.sorter.tree(&m.builder(i).Tree, m.remap.Locations)
-		for _, in := range k.inputs {
-			apply(in.to, numbers)
+	for _, k := range u.kinds {
+		if err := m.unionTrees(k); err != nil {
+			return nil, err
 		}
 		k.call = m.sorter.callTree(&m.call, &u.symbols, &k.stack, bare)
 	}
 	u.size = estimate(&u.symbols)
 	return u, nil
-}
-
-func (m *merger) builder(i int) *profile.TreeBuilder {
-	for len(m.builders) <= i {
-		m.builders = append(m.builders, &profile.TreeBuilder{})
-	}
-	return m.builders[i]
 }
 
 // estimate is about what names take when they are encoded: a third of their columns, which hold the strings and
@@ -234,6 +225,23 @@ func (k *unitKind) settle() {
 		kept = append(kept, r)
 	}
 	k.order = kept
+	k.huge = k.overflows()
+}
+
+// overflows tells whether the sums of the profiles pass int64.
+func (k *unitKind) overflows() bool {
+	for c := range k.expect.sums {
+		total := int64(0)
+		for i := range k.order {
+			r := &k.order[i]
+			t := k.inputs[r.input].profiles.Totals[c][r.index]
+			if t < 0 || total > math.MaxInt64-t {
+				return true
+			}
+			total += t
+		}
+	}
+	return false
 }
 
 // drop takes a duplicate out of the expectations.

@@ -8,6 +8,7 @@ import (
 	"sort"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/rollup"
 	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/block/series"
 	"github.com/kilndb/kiln/block/symbols"
@@ -34,6 +35,7 @@ type group struct {
 	profiles cell[*table]
 	trees    map[uint32]*cell[trees]
 	samples  map[uint32]*cell[*samples.Section]
+	rollups  map[uint32]*cell[*rollup.Section]
 }
 
 // symbolTable is a SYMBOLS section. The header is enough to check trees, and names are decoded only when asked
@@ -82,13 +84,15 @@ func (r *Reader) kind(m *storagev1.Kind) profile.Kind {
 }
 
 func newGroup(r *Reader, m *storagev1.Group) *group {
-	g := &group{r: r, meta: m, trees: map[uint32]*cell[trees]{}, samples: map[uint32]*cell[*samples.Section]{}}
+	g := &group{r: r, meta: m, trees: map[uint32]*cell[trees]{}, samples: map[uint32]*cell[*samples.Section]{}, rollups: map[uint32]*cell[*rollup.Section]{}}
 	for i, s := range m.GetSections() {
 		switch s.GetType() {
 		case storagev1.SectionType_SECTION_TYPE_TREES:
 			g.trees[uint32(i)] = &cell[trees]{}
 		case storagev1.SectionType_SECTION_TYPE_SAMPLES:
 			g.samples[uint32(i)] = &cell[*samples.Section]{}
+		case storagev1.SectionType_SECTION_TYPE_ROLLUP:
+			g.rollups[uint32(i)] = &cell[*rollup.Section]{}
 		}
 	}
 	return g
@@ -202,11 +206,31 @@ func (g *group) loadTrees(ctx context.Context, i uint32) (trees, error) {
 		return load(ctx, g, g.meta.Sections[i], func(b []byte) (trees, error) {
 			stack, call, err := symbols.DecodeTrees(b, t.counts)
 			if err == nil && g.meta.GetSorted() != (call != nil) {
-				err = fmt.Errorf("%w: a call tree is %t in a group that is sorted: %t", ErrCorrupt, call != nil, g.meta.GetSorted())
+				err = errCallTree(g, call != nil)
 			}
 			return trees{stack, call}, err
 		})
 	})
+}
+
+// readStackTree reads the stack tree of a TREES section and keeps nothing: a merge has no use for the call tree.
+func (g *group) readStackTree(ctx context.Context, i uint32) (*profile.StackTree, error) {
+	t, err := g.loadSymbols(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return load(ctx, g, g.meta.Sections[i], func(b []byte) (*profile.StackTree, error) {
+		stack, hasCall, err := symbols.DecodeStackTree(b, t.counts)
+		if err == nil && g.meta.GetSorted() != hasCall {
+			err = errCallTree(g, hasCall)
+		}
+		return stack, err
+	})
+}
+
+// errCallTree says that a TREES section is not of the form that its group asks for.
+func errCallTree(g *group, has bool) error {
+	return fmt.Errorf("%w: a call tree is %t in a group that is sorted: %t", ErrCorrupt, has, g.meta.GetSorted())
 }
 
 func (g *group) loadSamples(ctx context.Context, i uint32, columns int) (*samples.Section, error) {

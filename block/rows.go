@@ -18,11 +18,15 @@ type RowsWriter struct {
 	trees   uint32
 	nodes   uint32
 
-	rows    *storagev1.Rows // nil until the first profile
-	samples *kindSamples
-	sums    []int64
-	last    Profile
-	scratch rowScratch
+	rows *storagev1.Rows // nil until the first profile
+	// split: when the sums would pass int64 other Rows of the kind begin, instead of a refusal. full: they begin now.
+	split, full bool
+	parts       []*storagev1.Rows // all of the kind
+	samples     *kindSamples
+	sums        []int64
+	raw         uint64 // inflated bytes so far
+	last        Profile
+	scratch     rowScratch
 }
 
 // rowScratch is the memory of one Append.
@@ -74,6 +78,23 @@ func (r *RowsWriter) appendRuns(p Profile, stacks []uint32, runs [][]byte, total
 	return r.g.w.err
 }
 
+// beginPage makes ready for a page that is copied; false if that is not worth it.
+func (r *RowsWriter) beginPage() bool {
+	return r.g.samplesOf(r.g.w.kind(r.kind), len(r.kind.SampleTypes)).writer.Begin()
+}
+
+// appendCopied is Append for a profile of a page that is copied, with the lengths of its value runs.
+func (r *RowsWriter) appendCopied(p Profile, stacks []uint32, values []uint32, totals []int64) error {
+	if err := r.check(&p, stacks, totals); err != nil {
+		return err
+	}
+	r.begin()
+	r.scratch.lengths = append(r.scratch.lengths[:0], r.samples.writer.AppendStacks(stacks))
+	r.scratch.lengths = append(r.scratch.lengths, values...)
+	r.commit(&p, len(stacks), totals)
+	return r.g.w.err
+}
+
 // check refuses what the format cannot hold, before anything is changed.
 func (r *RowsWriter) check(p *Profile, stacks []uint32, totals []int64) error {
 	for i := 1; i < len(stacks); i++ {
@@ -84,8 +105,8 @@ func (r *RowsWriter) check(p *Profile, stacks []uint32, totals []int64) error {
 	if n := len(stacks); n > 0 && stacks[n-1] >= r.nodes {
 		return fmt.Errorf("%w: stack node %d of %d", ErrProfile, stacks[n-1], r.nodes)
 	}
-	if p.Series >= r.g.seriesCount {
-		return fmt.Errorf("%w: series %d of %d", ErrProfile, p.Series, r.g.seriesCount)
+	if int64(p.Series) >= int64(len(r.g.series)) {
+		return fmt.Errorf("%w: series %d of %d", ErrProfile, p.Series, len(r.g.series))
 	}
 	if r.rows != nil && p.compare(&r.last) < 0 {
 		return fmt.Errorf("%w: profile of time %d, series %d after time %d, series %d",
@@ -93,10 +114,15 @@ func (r *RowsWriter) check(p *Profile, stacks []uint32, totals []int64) error {
 	}
 	r.scratch.sums = r.scratch.sums[:0]
 	for i, t := range totals {
-		if t < 0 || r.sums[i] > math.MaxInt64-t {
+		if t >= 0 && r.sums[i] > math.MaxInt64-t && r.split {
+			r.full = true
+		} else if t < 0 || r.sums[i] > math.MaxInt64-t {
 			return fmt.Errorf("%w: values of sample type %d add up to more than int64 holds", ErrProfile, i)
 		}
 		r.scratch.sums = append(r.scratch.sums, r.sums[i]+t)
+	}
+	if r.full {
+		r.scratch.sums = append(r.scratch.sums[:0], totals...)
 	}
 	return nil
 }
@@ -114,8 +140,11 @@ func (p *Profile) compare(o *Profile) int {
 
 // begin makes the footer's lines when the first profile comes.
 func (r *RowsWriter) begin() {
-	if r.rows != nil {
+	if r.rows != nil && !r.full {
 		return
+	}
+	if r.full {
+		r.full, r.raw, r.sums = false, 0, make([]int64, len(r.sums))
 	}
 	g := r.g
 	kind := g.w.kind(r.kind)
@@ -128,11 +157,13 @@ func (r *RowsWriter) begin() {
 		ColumnStarts: r.samples.writer.Offsets(nil),
 	}
 	r.samples.rows = append(r.samples.rows, r.rows)
+	r.parts = append(r.parts, r.rows)
 	if g.dataset == nil {
 		g.dataset = &storagev1.Dataset{
 			Tenant: g.meta.Tenant, Service: g.w.ref(r.service), Group: g.index, MinTime: math.MaxInt64, MaxTime: math.MinInt64,
 		}
 		g.w.meta.Datasets = append(g.w.meta.Datasets, g.dataset)
+		g.used.reset(len(g.series))
 	}
 	g.dataset.Rows = append(g.dataset.Rows, r.rows)
 }
@@ -142,9 +173,16 @@ func (r *RowsWriter) commit(p *Profile, rows int, totals []int64) {
 	copy(r.sums, r.scratch.sums)
 	r.rows.Profiles++
 	r.rows.Samples += uint64(rows)
+	raw := uint64(0)
+	for _, n := range r.scratch.lengths {
+		raw += uint64(n)
+	}
+	r.raw += raw
+	r.samples.raw += raw
 	d := r.g.dataset
 	d.MinTime, d.MaxTime = min(d.MinTime, p.Time), max(d.MaxTime, p.Time)
 	r.g.rows.append(r.rows.Kind, p, rows, totals, r.scratch.lengths)
+	r.g.use(p.Series)
 	r.last = *p
 }
 

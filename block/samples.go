@@ -13,6 +13,7 @@ import (
 // time. A Samples is not safe for concurrent use; make one for each goroutine.
 type Samples struct {
 	rows     *Rows
+	kind     storagev1.SectionType // SAMPLES or ROLLUP
 	profiles *Profiles
 	section  *samples.Section
 	nodes    int
@@ -36,6 +37,15 @@ func newPage(columns int) *page {
 	return &page{number: -1, loaded: make([]bool, columns), bytes: make([][]byte, columns), memory: make([][]byte, columns)}
 }
 
+// reset empties the page for a section of that many columns and keeps its memory.
+func (p *page) reset(columns int) {
+	p.number = -1
+	for len(p.memory) < columns {
+		p.memory = append(p.memory, nil)
+	}
+	p.loaded, p.bytes = make([]bool, columns), make([][]byte, columns)
+}
+
 // Samples gives the samples of profiles, which Profiles has returned. Columns are the sample types that will be
 // asked for, all of them if none is named; Profile returns these in that order.
 func (r *Rows) Samples(ctx context.Context, p *Profiles, columns ...int) (*Samples, error) {
@@ -50,21 +60,21 @@ func (r *Rows) Samples(ctx context.Context, p *Profiles, columns ...int) (*Sampl
 			return nil, fmt.Errorf("object %s: sample type %d of %d", r.dataset.group.r.meta.GetId(), c, types)
 		}
 	}
-	return r.samples(ctx, p, newPage(1+types), columns)
-}
-
-// samples is Samples with the page to use.
-func (r *Rows) samples(ctx context.Context, p *Profiles, page *page, columns []int) (*Samples, error) {
-	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+len(r.Kind.SampleTypes))
-	if err != nil {
-		return nil, err
-	}
 	t, err := r.dataset.group.loadTrees(ctx, r.meta.GetTreesSection())
 	if err != nil {
 		return nil, err
 	}
+	return r.samples(ctx, p, newPage(1+types), len(t.stack.Parents), columns)
+}
+
+// samples is Samples with the page to use and the number of stack nodes.
+func (r *Rows) samples(ctx context.Context, p *Profiles, page *page, nodes int, columns []int) (*Samples, error) {
+	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+len(r.Kind.SampleTypes))
+	if err != nil {
+		return nil, err
+	}
 	return &Samples{
-		rows: r, profiles: p, section: section, nodes: len(t.stack.Parents), columns: slices.Clone(columns), page: page,
+		rows: r, kind: storagev1.SectionType_SECTION_TYPE_SAMPLES, profiles: p, section: section, nodes: nodes, columns: slices.Clone(columns), page: page,
 		values: make([][]int64, len(columns)),
 	}, nil
 }
@@ -84,11 +94,11 @@ func (s *Samples) Sum(column int, selected func(i int) bool, sums []int64) (err 
 		if err != nil {
 			return err
 		}
-		values, err := s.run(i, 1+column)
+		values, factor, err := s.valueRun(i, column)
 		if err != nil {
 			return err
 		}
-		if err := samples.Sum(stacks, values, n, sums[:s.nodes]); err != nil {
+		if err := samples.Sum(stacks, values, n, factor, sums[:s.nodes]); err != nil {
 			return err
 		}
 	}
@@ -159,6 +169,24 @@ func (s *Samples) run(i, column int) ([]byte, error) {
 	return s.page.bytes[column][from-start : to-start], nil
 }
 
+// valueRun returns a run whose values, times the factor, are those of profile i in a column: of a column that is the
+// multiple of another it is the run of that other, so that the column need not be made.
+func (s *Samples) valueRun(i, column int) (run []byte, factor int64, err error) {
+	from, factor := 1+column, int64(1)
+	stack := s.profiles.offsets[0]
+	if stack[i] == stack[i+1] {
+		return nil, 1, nil // no rows
+	}
+	if err := s.turn(stack[i]); err != nil {
+		return nil, 0, err
+	}
+	if base, times, ok := s.section.Multiple(s.page.number, from); ok {
+		from, factor = base, int64(times)
+	}
+	run, err = s.run(i, from)
+	return run, factor, err
+}
+
 // turn goes to the page that holds an offset of the stack column.
 func (s *Samples) turn(offset uint64) error {
 	if s.page.number >= 0 {
@@ -180,11 +208,23 @@ func (p *page) inflate(section *samples.Section, column int) error {
 	if p.loaded[column] {
 		return nil
 	}
-	b, err := section.Page(p.number, column, p.memory[column])
+	base, _, multiple := section.Multiple(p.number, column)
+	if multiple {
+		if err := p.inflate(section, base); err != nil {
+			return err
+		}
+	}
+	var b []byte
+	var err error
+	if multiple {
+		b, err = section.Multiply(p.number, column, p.bytes[base], p.memory[column])
+	} else {
+		b, err = section.Page(p.number, column, p.memory[column])
+	}
 	if err != nil {
 		return err
 	}
-	if !section.Plain(p.number, column) {
+	if multiple || !section.Plain(p.number, column) {
 		p.memory[column] = b // keep what may have been allocated
 	}
 	p.bytes[column], p.loaded[column] = b, true
@@ -193,7 +233,7 @@ func (p *page) inflate(section *samples.Section, column int) error {
 
 func (s *Samples) wrap(err *error) {
 	if *err != nil {
-		*err = s.rows.wrap(storagev1.SectionType_SECTION_TYPE_SAMPLES, *err)
+		*err = s.rows.wrap(s.kind, *err)
 	}
 }
 

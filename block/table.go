@@ -151,16 +151,20 @@ func newTableWriter(types int) *tableWriter {
 }
 
 func (t *tableWriter) writer(rows int) *parquet.GenericWriter[any] {
-	return parquet.NewGenericWriter[any](&t.out, t.schema,
+	options := []parquet.WriterOption{
 		// Pages are not compressed: delta encoding leaves 20 bytes of a row besides its random id, and a reader that
 		// inflates nothing cannot be made to inflate too much.
 		parquet.Compression(&parquet.Uncompressed),
-		parquet.PageBufferSize(8*min(max(rows, 1), tablePageRows)),
+		parquet.PageBufferSize(8 * min(max(rows, 1), tablePageRows)),
 		parquet.WriteBufferSize(0),
 		parquet.CreatedBy("kiln", "1", ""),
-		parquet.SkipPageBounds(fixedNames[colIDHigh]),
-		parquet.SkipPageBounds(fixedNames[colIDLow]),
-	)
+	}
+	// Readers skip pages by kind, time and series. What pages hold of anything else would only take room: a small
+	// table is mostly footer.
+	for _, name := range tableColumns(t.types)[colIDHigh:] {
+		options = append(options, parquet.SkipPageBounds(name), parquet.SkipPageStatistics(name))
+	}
+	return parquet.NewGenericWriter[any](&t.out, append(options, t.schema)...)
 }
 
 // tableSchema describes the table by a struct, because parquet.Group would sort the columns by name.

@@ -217,7 +217,7 @@ func (w *Writer) finishMeta() error {
 		if i > 0 && d.Tenant == m.Datasets[i-1].Tenant && d.Service == m.Datasets[i-1].Service {
 			return fmt.Errorf("%w: service %q of tenant %q is in two groups", ErrMisuse, name(d.Service), name(d.Tenant))
 		}
-		slices.SortFunc(d.Rows, func(a, b *storagev1.Rows) int { return int(a.Kind) - int(b.Kind) })
+		slices.SortStableFunc(d.Rows, func(a, b *storagev1.Rows) int { return int(a.Kind) - int(b.Kind) })
 		if i == 0 || d.MinTime < m.MinTime {
 			m.MinTime = d.MinTime
 		}

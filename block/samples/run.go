@@ -9,9 +9,9 @@ import (
 	"github.com/kilndb/kiln/block/column"
 )
 
-// Sum adds the values of a run of n rows to the sums of their stack nodes. The runs must end with the last row
+// Sum adds the values of a run of n rows, each times a factor, to the sums of their stack nodes. The runs must end with the last row
 // and every node must have a sum.
-func Sum(stacks, values []byte, n uint32, sums []int64) error {
+func Sum(stacks, values []byte, n uint32, factor int64, sums []int64) error {
 	node := uint64(0)
 	si, vi := 0, 0
 	for range n {
@@ -50,10 +50,34 @@ func Sum(stacks, values []byte, n uint32, sums []int64) error {
 		if node >= uint64(len(sums)) {
 			return fmt.Errorf("%w: a row names stack node %d of %d", column.ErrCorrupt, node, len(sums))
 		}
-		sums[node] += int64(v)
+		sums[node] += int64(v) * factor
 	}
 	if si != len(stacks) || vi != len(values) {
 		return fmt.Errorf("%w: a run is longer than its %d rows", column.ErrCorrupt, n)
+	}
+	return nil
+}
+
+// Add adds the values of a run, each times a factor, to the sums of stack nodes, which are numbers of sums.
+func Add(nodes []uint32, run []byte, factor int64, sums []int64) error {
+	pos := 0
+	for _, node := range nodes {
+		if pos >= len(run) {
+			return errShort(uint32(len(nodes)))
+		}
+		v := uint64(run[pos])
+		pos++
+		if v >= 0x80 {
+			var n int
+			if v, n = binary.Uvarint(run[pos-1:]); n <= 0 || v > math.MaxInt64 {
+				return errShort(uint32(len(nodes)))
+			}
+			pos += n - 1
+		}
+		sums[node] += int64(v) * factor
+	}
+	if pos != len(run) {
+		return fmt.Errorf("%w: a run is longer than its %d rows", column.ErrCorrupt, len(nodes))
 	}
 	return nil
 }

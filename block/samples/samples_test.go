@@ -2,6 +2,7 @@ package samples
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -105,7 +106,7 @@ func checkPages(t *rapid.T, s *Section, profiles []rows, lengths []uint32) {
 			if err := Values(got, runs[1+c]); err != nil || !slices.Equal(got, values) {
 				t.Fatalf("values %v, want %v, error %v", got, values, err)
 			}
-			if err := errors.Join(CheckRun(runs[1+c], len(values)), Sum(runs[0], runs[1+c], uint32(len(values)), sums[c])); err != nil {
+			if err := errors.Join(CheckRun(runs[1+c], len(values)), Sum(runs[0], runs[1+c], uint32(len(values)), 1, sums[c])); err != nil {
 				t.Fatal(err)
 			}
 			for i, v := range values {
@@ -113,9 +114,9 @@ func checkPages(t *rapid.T, s *Section, profiles []rows, lengths []uint32) {
 			}
 			if len(values) > 0 {
 				for what, err := range map[string]error{
-					"a row more": Sum(runs[0], runs[1+c], uint32(len(values))+1, make([]int64, nodes)),
-					"a row less": Sum(runs[0], runs[1+c], uint32(len(values))-1, make([]int64, nodes)),
-					"few nodes":  Sum(runs[0], runs[1+c], uint32(len(values)), make([]int64, p.stacks[len(p.stacks)-1])),
+					"a row more": Sum(runs[0], runs[1+c], uint32(len(values))+1, 1, make([]int64, nodes)),
+					"a row less": Sum(runs[0], runs[1+c], uint32(len(values))-1, 1, make([]int64, nodes)),
+					"few nodes":  Sum(runs[0], runs[1+c], uint32(len(values)), 1, make([]int64, p.stacks[len(p.stacks)-1])),
 					"check":      CheckRun(runs[1+c], len(values)-1),
 				} {
 					if !errors.Is(err, column.ErrCorrupt) {
@@ -180,12 +181,76 @@ func TestMalformedRuns(t *testing.T) {
 		"stack beyond":      Stacks(make([]uint32, 2), []byte{5, 4}, 9),
 		"endless value":     Values(make([]int64, 1), tooLong),
 		"value over int64":  Values(make([]int64, 1), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}),
-		"endless sum":       Sum([]byte{1}, tooLong, 1, make([]int64, 9)),
-		"endless stack":     Sum(tooLong, []byte{1}, 1, make([]int64, 9)),
+		"endless sum":       Sum([]byte{1}, tooLong, 1, 1, make([]int64, 9)),
+		"endless stack":     Sum(tooLong, []byte{1}, 1, 1, make([]int64, 9)),
 		"unfinished number": CheckRun([]byte{1, 0x80}, 1),
 	} {
 		if !errors.Is(err, column.ErrCorrupt) {
 			t.Errorf("%s: error %v", what, err)
 		}
+	}
+}
+
+// A column that is a multiple of another is not stored, and reads as if it were.
+func TestMultiple(t *testing.T) {
+	stacks := []uint32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}
+	counts, nanos, other := make([]int64, 20), make([]int64, 20), make([]int64, 20)
+	for i := range counts {
+		counts[i], other[i] = int64(i*i%7), int64(i*1000)
+		nanos[i] = counts[i] * 10_000_000
+	}
+	var w Writer
+	w.Reset(4, column.Default, nil)
+	w.Append(stacks, [][]int64{counts, nanos, other}, nil)
+	b, err := w.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Parse(b, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if base, times, ok := s.Multiple(0, 2); base != 1 || times != 10_000_000 || !ok {
+		t.Errorf("column 2 is column %d times %d: %t", base, times, ok)
+	}
+	for c, want := range map[int][]int64{1: counts, 2: nanos, 3: other} {
+		run, err := s.Page(0, c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]int64, 20)
+		if err := Values(got, run); err != nil || !slices.Equal(got, want) {
+			t.Errorf("column %d is %v, %v, want %v", c, got, err, want)
+		}
+		if _, _, ok := s.Multiple(0, c); ok != (c == 2) {
+			t.Errorf("column %d is a multiple: %t", c, ok)
+		}
+	}
+}
+
+func TestMultipleIsExact(t *testing.T) {
+	col := func(values ...uint64) (b []byte) {
+		for _, v := range values {
+			b = binary.AppendUvarint(b, v)
+		}
+		return b
+	}
+	for name, c := range map[string]struct{ base, values []byte }{
+		"one is off":      {col(0, 1, 2, 3), col(0, 5, 10, 16)},
+		"zero has one":    {col(0, 1), col(1, 5)},
+		"all zero":        {col(1, 2), col(0, 0)},
+		"nothing is zero": {col(0, 0), col(0, 0)},
+		"shorter":         {col(1, 2), col(5)},
+		"wraps":           {col(1, 1<<62), col(4, 0)},
+	} {
+		if f, ok := multiple(c.base, c.values); ok {
+			t.Errorf("%s: a multiple by %d", name, f)
+		}
+	}
+	if _, err := multiply(nil, col(1, 2), 5, 3); err == nil {
+		t.Error("a multiple of the wrong length is accepted")
+	}
+	if _, err := multiply(nil, col(1<<40), 1<<40, 10); err == nil {
+		t.Error("a multiple beyond int64 is accepted")
 	}
 }

@@ -18,6 +18,14 @@ type Section struct {
 	raw []uint64
 	// stored[p*columns+c] is the offset in data of that page's bytes; one more entry.
 	stored []uint64
+	// multiples[p*columns+c] says how to make that column; nil if none of the section is made.
+	multiples []factor
+}
+
+// factor says that a column is another times a number; times is 0 if it is not.
+type factor struct {
+	base  int
+	times uint64
 }
 
 // Parse reads the directory of a section with that many columns.
@@ -64,7 +72,11 @@ func (s *Section) page(c *column.Cursor, p int) error {
 		if c.Err != nil {
 			return c.Err
 		}
-		if err := column.CheckLengths(raw, n); err != nil {
+		if n == 0 && raw > 0 {
+			if err := s.multiple(c, p, i, raw); err != nil {
+				return err
+			}
+		} else if err := column.CheckLengths(raw, n); err != nil {
 			return err
 		}
 		if rows == 0 || rows > raw {
@@ -79,6 +91,47 @@ func (s *Section) page(c *column.Cursor, p int) error {
 	}
 	s.rows = append(s.rows, s.rows[p]+rows)
 	return nil
+}
+
+// multiple reads that column i of page p is a multiple of one that is stored.
+func (s *Section) multiple(c *column.Cursor, p, i int, raw uint64) error {
+	base, times := c.Below(i+1), c.Uvarint()
+	if c.Err != nil {
+		return c.Err
+	}
+	// A number of one byte or more becomes one of ten bytes or less.
+	if b, isMade := int(base), s.factor(p, int(base)); b == 0 || b >= i || times == 0 || isMade.times != 0 ||
+		raw > 10*(s.raw[(p+1)*s.columns+b]-s.raw[p*s.columns+b]) {
+		return fmt.Errorf("%w: column %d of page %d is column %d times %d", column.ErrCorrupt, i, p, base, times)
+	}
+	if need := (p + 1) * s.columns; len(s.multiples) < need {
+		s.multiples = append(s.multiples, make([]factor, need-len(s.multiples))...)
+	}
+	s.multiples[p*s.columns+i] = factor{int(base), times}
+	return nil
+}
+
+func (s *Section) factor(p, c int) factor {
+	if i := p*s.columns + c; i < len(s.multiples) {
+		return s.multiples[i]
+	}
+	return factor{}
+}
+
+// Multiple tells whether column c of page p is not stored, but column base times a factor.
+func (s *Section) Multiple(p, c int) (base int, times uint64, ok bool) {
+	f := s.factor(p, c)
+	return f.base, f.times, f.times != 0
+}
+
+// Multiply makes a column that is a multiple from the inflated bytes of its base; dst is as for column.Inflate.
+func (s *Section) Multiply(p, c int, base, dst []byte) ([]byte, error) {
+	from, to := s.Bounds(p, c)
+	b, err := multiply(dst, base, s.factor(p, c).times, int(to-from))
+	if err != nil {
+		return nil, fmt.Errorf("page %d, column %d: %w", p, c, err)
+	}
+	return b, nil
 }
 
 // Columns returns the number of columns, the stack column included.
@@ -102,12 +155,28 @@ func (s *Section) Bounds(p, c int) (from, to uint64) {
 
 // Page inflates column c of page p; dst and the result are as for column.Inflate.
 func (s *Section) Page(p, c int, dst []byte) ([]byte, error) {
+	if base, _, ok := s.Multiple(p, c); ok {
+		b, err := s.Page(p, base, nil)
+		if err != nil {
+			return nil, err
+		}
+		return s.Multiply(p, c, b, dst)
+	}
 	i := p*s.columns + c
 	b, err := column.Inflate(dst, s.data[s.stored[i]:s.stored[i+1]], int(s.raw[i+s.columns]-s.raw[i]))
 	if err != nil {
 		return nil, fmt.Errorf("page %d, column %d: %w", p, c, err)
 	}
 	return b, nil
+}
+
+// PageRows returns the number of rows of page p.
+func (s *Section) PageRows(p int) int { return int(s.rows[p+1] - s.rows[p]) }
+
+// Stored returns the bytes of column c of page p as they are stored.
+func (s *Section) Stored(p, c int) []byte {
+	i := p*s.columns + c
+	return s.data[s.stored[i]:s.stored[i+1]]
 }
 
 // Plain tells whether column c of page p is stored as it is.

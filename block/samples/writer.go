@@ -25,6 +25,8 @@ type Writer struct {
 	total   uint64 // rows of finished pages
 	dir     []byte
 	frame   []byte
+	scratch []uint32
+	stored  []int // the columns of the page at hand that are not multiples
 }
 
 // Reset begins a section with that many columns, the stack column included. If out is nil finished
@@ -82,6 +84,11 @@ func (w *Writer) AppendRun(stacks []uint32, runs [][]byte, lengths []uint32) []u
 // appendStacks begins the rows of a profile.
 func (w *Writer) appendStacks(stacks []uint32, lengths []uint32) []uint32 {
 	w.room(len(stacks))
+	return w.appendRun(stacks, lengths)
+}
+
+// appendRun is appendStacks on the page at hand.
+func (w *Writer) appendRun(stacks []uint32, lengths []uint32) []uint32 {
 	col := w.columns[0]
 	before := len(col)
 	last := uint32(0)
@@ -103,16 +110,91 @@ func (w *Writer) room(rows int) {
 func (w *Writer) cut() {
 	w.dir = binary.AppendUvarint(w.dir, uint64(w.rows))
 	for i, c := range w.columns {
-		w.frame = column.Compress(w.frame[:0], c, w.level)
 		w.dir = binary.AppendUvarint(w.dir, uint64(len(c)))
+		if base, factor := w.multipleOf(i); base > 0 {
+			w.dir = append(w.dir, 0)
+			w.dir = binary.AppendUvarint(w.dir, uint64(base))
+			w.dir = binary.AppendUvarint(w.dir, factor)
+			continue
+		}
+		w.stored = append(w.stored, i)
+		w.frame = column.Compress(w.frame[:0], c, w.level)
 		w.dir = binary.AppendUvarint(w.dir, uint64(len(w.frame)))
 		w.write(w.frame)
+	}
+	for i, c := range w.columns {
 		w.starts[i] += uint64(len(c))
 		w.columns[i] = c[:0]
+	}
+	w.stored = w.stored[:0]
+	w.total += uint64(w.rows)
+	w.rows = 0
+	w.pages++
+}
+
+// Begin cuts the page at hand, so that a whole page can be copied. It reports false, and does nothing, if that
+// would leave a page of a few rows.
+func (w *Writer) Begin() bool {
+	if w.rows > 0 && w.rows < PageRows/8 {
+		return false
+	}
+	if w.rows > 0 {
+		w.cut()
+	}
+	return true
+}
+
+// AppendStacks writes the stack nodes of a profile of a page that is copied, and returns the length of their run.
+func (w *Writer) AppendStacks(stacks []uint32) uint32 {
+	w.scratch = w.appendRun(stacks, w.scratch[:0])
+	w.rows += len(stacks)
+	return w.scratch[0]
+}
+
+// CopyPage ends a page whose stack nodes have been written and whose value columns are those of page p of another
+// section, as they are stored there.
+func (w *Writer) CopyPage(s *Section, p int) {
+	w.dir = binary.AppendUvarint(w.dir, uint64(w.rows))
+	w.frame = column.Compress(w.frame[:0], w.columns[0], w.level)
+	w.dir = binary.AppendUvarint(w.dir, uint64(len(w.columns[0])))
+	w.dir = binary.AppendUvarint(w.dir, uint64(len(w.frame)))
+	w.write(w.frame)
+	w.starts[0] += uint64(len(w.columns[0]))
+	w.columns[0] = w.columns[0][:0]
+	for c := 1; c < len(w.columns); c++ {
+		from, to := s.Bounds(p, c)
+		w.dir = binary.AppendUvarint(w.dir, to-from)
+		w.starts[c] += to - from
+		if base, times, ok := s.Multiple(p, c); ok {
+			w.dir = append(w.dir, 0)
+			w.dir = binary.AppendUvarint(w.dir, uint64(base))
+			w.dir = binary.AppendUvarint(w.dir, times)
+			continue
+		}
+		stored := s.Stored(p, c)
+		w.dir = binary.AppendUvarint(w.dir, uint64(len(stored)))
+		w.write(stored)
 	}
 	w.total += uint64(w.rows)
 	w.rows = 0
 	w.pages++
+}
+
+// multipleOf returns the stored value column that column c of the page at hand is a multiple of, and its factor; 0 if
+// there is none.
+func (w *Writer) multipleOf(c int) (base int, factor uint64) {
+	if c == 0 || len(w.columns[c]) < smallestMultiple {
+		return 0, 0
+	}
+	for _, base := range w.stored {
+		if base == 0 {
+			continue
+		}
+		if factor, ok := multiple(w.columns[base], w.columns[c]); ok {
+			return base, factor
+		}
+	}
+	return 0, 0
 }
 
 func (w *Writer) write(b []byte) {

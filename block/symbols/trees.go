@@ -104,40 +104,59 @@ func (e *Encoder) levels(parents []uint32) error {
 // DecodeTrees reads a TREES section of a group with these symbols. The call tree is nil if the section holds
 // none.
 func DecodeTrees(section []byte, n Counts) (*profile.StackTree, *profile.CallTree, error) {
-	c := column.Cursor{Data: section}
-	form := c.Byte()
-	nodes := c.Below(math.MaxInt32)
-	var calls uint32
-	columns := unsortedColumns
-	switch {
-	case c.Err != nil:
-		return nil, nil, c.Err
-	case form > sorted:
-		return nil, nil, fmt.Errorf("%w: trees of form %d", column.ErrCorrupt, form)
-	case form == sorted:
-		calls = c.Below(math.MaxInt32)
-		columns = sortedColumns
-	}
-	if c.Err != nil {
-		return nil, nil, c.Err
-	}
-	if nodes == 0 || form == sorted && calls == 0 {
-		return nil, nil, fmt.Errorf("%w: a tree without a root", column.ErrCorrupt)
-	}
-	set, err := column.Parse(section[c.Pos:], columns)
+	d, nodes, calls, form, err := openTrees(section, n)
 	if err != nil {
 		return nil, nil, err
 	}
-	d := decoder{set: set, counts: n}
-	stack, err := d.stackTree(int(nodes), form)
+	stack, err := d.stackTree(nodes, form)
 	if err != nil || form == unsorted {
 		return stack, nil, err
 	}
-	call, err := d.callTree(int(calls), int(nodes))
+	call, err := d.callTree(calls, nodes)
 	if err != nil {
 		return nil, nil, err
 	}
 	return stack, call, nil
+}
+
+// DecodeStackTree reads the stack tree alone, and tells whether the section has a call tree: then the stack tree is
+// in preorder.
+func DecodeStackTree(section []byte, n Counts) (stack *profile.StackTree, hasCall bool, err error) {
+	d, nodes, _, form, err := openTrees(section, n)
+	if err != nil {
+		return nil, false, err
+	}
+	stack, err = d.stackTree(nodes, form)
+	return stack, form == sorted, err
+}
+
+// openTrees reads the header of a TREES section.
+func openTrees(section []byte, n Counts) (d decoder, stacks, calls int, form byte, err error) {
+	c := column.Cursor{Data: section}
+	form = c.Byte()
+	nodes := c.Below(math.MaxInt32)
+	var names uint32 // call nodes
+	columns := unsortedColumns
+	switch {
+	case c.Err != nil:
+		return d, 0, 0, 0, c.Err
+	case form > sorted:
+		return d, 0, 0, 0, fmt.Errorf("%w: trees of form %d", column.ErrCorrupt, form)
+	case form == sorted:
+		names = c.Below(math.MaxInt32)
+		columns = sortedColumns
+	}
+	if c.Err != nil {
+		return d, 0, 0, 0, c.Err
+	}
+	if nodes == 0 || form == sorted && names == 0 {
+		return d, 0, 0, 0, fmt.Errorf("%w: a tree without a root", column.ErrCorrupt)
+	}
+	set, err := column.Parse(section[c.Pos:], columns)
+	if err != nil {
+		return d, 0, 0, 0, err
+	}
+	return decoder{set: set, counts: n}, int(nodes), int(names), form, nil
 }
 
 func (d *decoder) stackTree(nodes int, form byte) (*profile.StackTree, error) {

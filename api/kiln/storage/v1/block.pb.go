@@ -38,6 +38,8 @@ const (
 	SectionType_SECTION_TYPE_PROFILES SectionType = 4
 	// Stack and value columns of one kind. One per kind in a group.
 	SectionType_SECTION_TYPE_SAMPLES SectionType = 5
+	// Sums per stack node of one kind of one dataset. Any number in a group.
+	SectionType_SECTION_TYPE_ROLLUP SectionType = 6
 )
 
 // Enum value maps for SectionType.
@@ -49,6 +51,7 @@ var (
 		3: "SECTION_TYPE_SERIES",
 		4: "SECTION_TYPE_PROFILES",
 		5: "SECTION_TYPE_SAMPLES",
+		6: "SECTION_TYPE_ROLLUP",
 	}
 	SectionType_value = map[string]int32{
 		"SECTION_TYPE_UNSPECIFIED": 0,
@@ -57,6 +60,7 @@ var (
 		"SECTION_TYPE_SERIES":      3,
 		"SECTION_TYPE_PROFILES":    4,
 		"SECTION_TYPE_SAMPLES":     5,
+		"SECTION_TYPE_ROLLUP":      6,
 	}
 )
 
@@ -509,8 +513,11 @@ type Dataset struct {
 	// As BlockMeta's, of this dataset alone.
 	MinTime int64 `protobuf:"varint,4,opt,name=min_time,json=minTime,proto3" json:"min_time,omitempty"`
 	MaxTime int64 `protobuf:"varint,5,opt,name=max_time,json=maxTime,proto3" json:"max_time,omitempty"`
-	// One per kind that the service has, in the order of BlockMeta.kinds.
-	Rows          []*Rows `protobuf:"bytes,6,rep,name=rows,proto3" json:"rows,omitempty"`
+	// One per kind that the service has, in the order of BlockMeta.kinds; several behind each other where a sum of one
+	// would be more than an int64 holds.
+	Rows []*Rows `protobuf:"bytes,6,rep,name=rows,proto3" json:"rows,omitempty"`
+	// A Bloom filter over the (name, value) pairs of the labels of its series; empty: every pair may be there.
+	LabelFilter   []byte `protobuf:"bytes,7,opt,name=label_filter,json=labelFilter,proto3" json:"label_filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -587,6 +594,13 @@ func (x *Dataset) GetRows() []*Rows {
 	return nil
 }
 
+func (x *Dataset) GetLabelFilter() []byte {
+	if x != nil {
+		return x.LabelFilter
+	}
+	return nil
+}
+
 // Rows says where the profiles of one kind of one dataset are.
 type Rows struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -597,14 +611,16 @@ type Rows struct {
 	Profiles     uint64 `protobuf:"varint,3,opt,name=profiles,proto3" json:"profiles,omitempty"`
 	// Rows of the samples section that belong to those profiles.
 	Samples uint64 `protobuf:"varint,4,opt,name=samples,proto3" json:"samples,omitempty"`
-	// Sum of all values per sample type, as int64 with overflow refused when the object was written.
+	// Sum of all values per sample type.
 	Sums []int64 `protobuf:"varint,5,rep,packed,name=sums,proto3" json:"sums,omitempty"`
 	// Indexes into Group.sections.
 	TreesSection   uint32 `protobuf:"varint,6,opt,name=trees_section,json=treesSection,proto3" json:"trees_section,omitempty"`
 	SamplesSection uint32 `protobuf:"varint,7,opt,name=samples_section,json=samplesSection,proto3" json:"samples_section,omitempty"`
 	// Where the rows begin in each inflated column of the samples section, in bytes: the stack column
 	// first, then one per sample type.
-	ColumnStarts  []uint64 `protobuf:"varint,8,rep,packed,name=column_starts,json=columnStarts,proto3" json:"column_starts,omitempty"`
+	ColumnStarts []uint64 `protobuf:"varint,8,rep,packed,name=column_starts,json=columnStarts,proto3" json:"column_starts,omitempty"`
+	// Sums of these rows, the coarsest first. None below level 2.
+	Rollups       []*Rollup `protobuf:"bytes,9,rep,name=rollups,proto3" json:"rollups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -695,6 +711,78 @@ func (x *Rows) GetColumnStarts() []uint64 {
 	return nil
 }
 
+func (x *Rows) GetRollups() []*Rollup {
+	if x != nil {
+		return x.Rollups
+	}
+	return nil
+}
+
+// Rollup says where sums of rows are.
+type Rollup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Length of a bucket in nanoseconds: a bucket begins at a multiple of it, counted from the Unix epoch. 0: one
+	// bucket is all the rows.
+	Bucket int64 `protobuf:"varint,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	// Each series has sums of its own. Otherwise there is one for all.
+	PerSeries bool `protobuf:"varint,2,opt,name=per_series,json=perSeries,proto3" json:"per_series,omitempty"`
+	// Index into Group.sections.
+	Section       uint32 `protobuf:"varint,3,opt,name=section,proto3" json:"section,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rollup) Reset() {
+	*x = Rollup{}
+	mi := &file_kiln_storage_v1_block_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rollup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rollup) ProtoMessage() {}
+
+func (x *Rollup) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_block_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rollup.ProtoReflect.Descriptor instead.
+func (*Rollup) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_block_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Rollup) GetBucket() int64 {
+	if x != nil {
+		return x.Bucket
+	}
+	return 0
+}
+
+func (x *Rollup) GetPerSeries() bool {
+	if x != nil {
+		return x.PerSeries
+	}
+	return false
+}
+
+func (x *Rollup) GetSection() uint32 {
+	if x != nil {
+		return x.Section
+	}
+	return 0
+}
+
 var File_kiln_storage_v1_block_proto protoreflect.FileDescriptor
 
 const file_kiln_storage_v1_block_proto_rawDesc = "" +
@@ -734,14 +822,15 @@ const file_kiln_storage_v1_block_proto_rawDesc = "" +
 	"\x04type\x18\x01 \x01(\x0e2\x1c.kiln.storage.v1.SectionTypeR\x04type\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x04R\x06length\x12\x10\n" +
-	"\x03crc\x18\x04 \x01(\aR\x03crc\"\xb2\x01\n" +
+	"\x03crc\x18\x04 \x01(\aR\x03crc\"\xd5\x01\n" +
 	"\aDataset\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\rR\aservice\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\rR\x05group\x12\x19\n" +
 	"\bmin_time\x18\x04 \x01(\x03R\aminTime\x12\x19\n" +
 	"\bmax_time\x18\x05 \x01(\x03R\amaxTime\x12)\n" +
-	"\x04rows\x18\x06 \x03(\v2\x15.kiln.storage.v1.RowsR\x04rows\"\xfc\x01\n" +
+	"\x04rows\x18\x06 \x03(\v2\x15.kiln.storage.v1.RowsR\x04rows\x12!\n" +
+	"\flabel_filter\x18\a \x01(\fR\vlabelFilter\"\xaf\x02\n" +
 	"\x04Rows\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12#\n" +
 	"\rfirst_profile\x18\x02 \x01(\x04R\ffirstProfile\x12\x1a\n" +
@@ -750,14 +839,21 @@ const file_kiln_storage_v1_block_proto_rawDesc = "" +
 	"\x04sums\x18\x05 \x03(\x03R\x04sums\x12#\n" +
 	"\rtrees_section\x18\x06 \x01(\rR\ftreesSection\x12'\n" +
 	"\x0fsamples_section\x18\a \x01(\rR\x0esamplesSection\x12#\n" +
-	"\rcolumn_starts\x18\b \x03(\x04R\fcolumnStarts*\xab\x01\n" +
+	"\rcolumn_starts\x18\b \x03(\x04R\fcolumnStarts\x121\n" +
+	"\arollups\x18\t \x03(\v2\x17.kiln.storage.v1.RollupR\arollups\"Y\n" +
+	"\x06Rollup\x12\x16\n" +
+	"\x06bucket\x18\x01 \x01(\x03R\x06bucket\x12\x1d\n" +
+	"\n" +
+	"per_series\x18\x02 \x01(\bR\tperSeries\x12\x18\n" +
+	"\asection\x18\x03 \x01(\rR\asection*\xc4\x01\n" +
 	"\vSectionType\x12\x1c\n" +
 	"\x18SECTION_TYPE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SECTION_TYPE_SYMBOLS\x10\x01\x12\x16\n" +
 	"\x12SECTION_TYPE_TREES\x10\x02\x12\x17\n" +
 	"\x13SECTION_TYPE_SERIES\x10\x03\x12\x19\n" +
 	"\x15SECTION_TYPE_PROFILES\x10\x04\x12\x18\n" +
-	"\x14SECTION_TYPE_SAMPLES\x10\x05B6Z4github.com/kilndb/kiln/api/kiln/storage/v1;storagev1b\x06proto3"
+	"\x14SECTION_TYPE_SAMPLES\x10\x05\x12\x17\n" +
+	"\x13SECTION_TYPE_ROLLUP\x10\x06B6Z4github.com/kilndb/kiln/api/kiln/storage/v1;storagev1b\x06proto3"
 
 var (
 	file_kiln_storage_v1_block_proto_rawDescOnce sync.Once
@@ -772,7 +868,7 @@ func file_kiln_storage_v1_block_proto_rawDescGZIP() []byte {
 }
 
 var file_kiln_storage_v1_block_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kiln_storage_v1_block_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_kiln_storage_v1_block_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_kiln_storage_v1_block_proto_goTypes = []any{
 	(SectionType)(0),   // 0: kiln.storage.v1.SectionType
 	(*BlockMeta)(nil),  // 1: kiln.storage.v1.BlockMeta
@@ -782,6 +878,7 @@ var file_kiln_storage_v1_block_proto_goTypes = []any{
 	(*Section)(nil),    // 5: kiln.storage.v1.Section
 	(*Dataset)(nil),    // 6: kiln.storage.v1.Dataset
 	(*Rows)(nil),       // 7: kiln.storage.v1.Rows
+	(*Rollup)(nil),     // 8: kiln.storage.v1.Rollup
 }
 var file_kiln_storage_v1_block_proto_depIdxs = []int32{
 	2, // 0: kiln.storage.v1.BlockMeta.kinds:type_name -> kiln.storage.v1.Kind
@@ -791,11 +888,12 @@ var file_kiln_storage_v1_block_proto_depIdxs = []int32{
 	5, // 4: kiln.storage.v1.Group.sections:type_name -> kiln.storage.v1.Section
 	0, // 5: kiln.storage.v1.Section.type:type_name -> kiln.storage.v1.SectionType
 	7, // 6: kiln.storage.v1.Dataset.rows:type_name -> kiln.storage.v1.Rows
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	8, // 7: kiln.storage.v1.Rows.rollups:type_name -> kiln.storage.v1.Rollup
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_kiln_storage_v1_block_proto_init() }
@@ -809,7 +907,7 @@ func file_kiln_storage_v1_block_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_storage_v1_block_proto_rawDesc), len(file_kiln_storage_v1_block_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
