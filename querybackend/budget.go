@@ -28,7 +28,7 @@ func (b *budget) take(n int64) error {
 
 // cost is what a request has cost so far.
 type cost struct {
-	entries, datasets, profiles, samples, fetched, decoded, backends atomic.Uint64
+	entries, datasets, profiles, samples, rollups, fetched, decoded, backends atomic.Uint64
 }
 
 // add counts what another backend spent.
@@ -37,6 +37,7 @@ func (c *cost) add(s *queryv1.Statistics) {
 	c.datasets.Add(s.GetDatasets())
 	c.profiles.Add(s.GetProfiles())
 	c.samples.Add(s.GetSamples())
+	c.rollups.Add(s.GetRollups())
 	c.fetched.Add(s.GetBytesFetched())
 	c.decoded.Add(s.GetBytesDecoded())
 	c.backends.Add(s.GetBackends())
@@ -45,6 +46,6 @@ func (c *cost) add(s *queryv1.Statistics) {
 func (c *cost) message() *queryv1.Statistics {
 	return &queryv1.Statistics{
 		Entries: c.entries.Load(), Datasets: c.datasets.Load(), Profiles: c.profiles.Load(), Samples: c.samples.Load(),
-		BytesFetched: c.fetched.Load(), BytesDecoded: c.decoded.Load(), Backends: c.backends.Load(),
+		Rollups: c.rollups.Load(), BytesFetched: c.fetched.Load(), BytesDecoded: c.decoded.Load(), Backends: c.backends.Load(),
 	}
 }

@@ -17,6 +17,7 @@ type metrics struct {
 	datasets prometheus.Counter
 	profiles prometheus.Counter
 	samples  prometheus.Counter
+	rollups  prometheus.Counter
 	fetched  prometheus.Counter
 	decoded  prometheus.Counter
 }
@@ -41,6 +42,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		datasets: counter("datasets_total", "Datasets read."),
 		profiles: counter("profiles_total", "Rows of profiles that were selected."),
 		samples:  counter("samples_total", "Samples that were added up."),
+		rollups:  counter("rollups_total", "Rows that were answered by rollups, at least in part."),
 		fetched:  counter("fetched_bytes_total", "Bytes read from the bucket."),
 		decoded:  counter("decoded_bytes_total", "Bytes of memory that sections took once decoded."),
 	}
@@ -54,6 +56,7 @@ func (m *metrics) observe(code string, d time.Duration, s *queryv1.Statistics) {
 	m.datasets.Add(float64(s.GetDatasets()))
 	m.profiles.Add(float64(s.GetProfiles()))
 	m.samples.Add(float64(s.GetSamples()))
+	m.rollups.Add(float64(s.GetRollups()))
 	m.fetched.Add(float64(s.GetBytesFetched()))
 	m.decoded.Add(float64(s.GetBytesDecoded()))
 }

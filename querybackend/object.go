@@ -66,7 +66,7 @@ func (w *work) entry(ctx context.Context, e *storagev1.BlockMeta, out *query.Mer
 func (o *object) maker(out *query.Merger) maker {
 	switch ask := o.question.Ask.(type) {
 	case *queryv1.Question_Tree:
-		return &weights{object: o, out: out, build: buildTree}
+		return &weights{object: o, out: out, build: buildTree, sumsOnly: true}
 	case *queryv1.Question_Stacks:
 		return &weights{object: o, out: out, build: buildStacks}
 	case *queryv1.Question_TimeSeries:
@@ -104,14 +104,52 @@ func (o *object) charge(section any, bytes int) error {
 	return o.budget.take(int64(bytes))
 }
 
+// chooser decides which series of a dataset count, each once. A nil chooser is one that need not look: all do.
+type chooser struct {
+	own      labels.Selector
+	series   []labels.Labels
+	verdicts []verdict
+}
+
+// chooser returns what decides for a dataset.
+func (o *object) chooser(ctx context.Context, d *block.Dataset) (*chooser, error) {
+	if len(o.question.own) == 0 {
+		return nil, nil
+	}
+	series, err := o.series(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	c := &chooser{own: o.question.own, series: series}
+	if len(series) > 0 {
+		table := &series[0]
+		if o.verdicts[table] == nil {
+			o.verdicts[table] = make([]verdict, len(series))
+		}
+		c.verdicts = o.verdicts[table]
+	}
+	return c, nil
+}
+
+// chooses tells whether a series counts.
+func (c *chooser) chooses(series uint32) bool {
+	if c == nil {
+		return true
+	}
+	if c.verdicts[series] == unknown {
+		c.verdicts[series] = refused
+		if c.own.MatchesLabels(c.series[series]) {
+			c.verdicts[series] = chosen
+		}
+	}
+	return c.verdicts[series] == chosen
+}
+
 // picked are the profiles of rows that count: those from first to last (exclusive) whose series is chosen.
 type picked struct {
 	*block.Profiles
+	*chooser
 	first, last int
-	// series is nil if the labels of no series had to be looked at.
-	series   []labels.Labels
-	verdicts []verdict
-	own      labels.Selector
 }
 
 // pick reads the profiles of rows and says which count.
@@ -123,46 +161,23 @@ func (o *object) pick(ctx context.Context, d *block.Dataset, r *block.Rows) (*pi
 	if err != nil {
 		return nil, err
 	}
-	p := &picked{Profiles: profiles, last: profiles.Len(), own: o.question.own}
+	p := &picked{Profiles: profiles, last: profiles.Len()}
 	if !o.question.covers(d.MinTime, d.MaxTime) {
 		p.first = sort.Search(profiles.Len(), func(i int) bool { return profiles.Times[i] >= o.question.Start })
 		p.last = sort.Search(profiles.Len(), func(i int) bool { return profiles.Times[i] >= o.question.End })
 	}
-	if len(p.own) == 0 || p.first >= p.last {
-		return p, nil
+	if p.first < p.last {
+		p.chooser, err = o.chooser(ctx, d)
 	}
-	p.series, err = o.series(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	if len(p.series) > 0 {
-		table := &p.series[0]
-		if o.verdicts[table] == nil {
-			o.verdicts[table] = make([]verdict, len(p.series))
-		}
-		p.verdicts = o.verdicts[table]
-	}
-	return p, nil
+	return p, err
 }
 
 // has tells whether profile i, between first and last, counts.
-func (p *picked) has(i int) bool {
-	if len(p.own) == 0 {
-		return true
-	}
-	s := p.Series[i]
-	if p.verdicts[s] == unknown {
-		p.verdicts[s] = refused
-		if p.own.MatchesLabels(p.series[s]) {
-			p.verdicts[s] = chosen
-		}
-	}
-	return p.verdicts[s] == chosen
-}
+func (p *picked) has(i int) bool { return p.chooses(p.Series[i]) }
 
 // selection returns has as block.Samples wants it: nil if every profile counts.
 func (p *picked) selection() func(i int) bool {
-	if len(p.own) == 0 && p.first == 0 && p.last == p.Len() {
+	if p.chooser == nil && p.first == 0 && p.last == p.Len() {
 		return nil
 	}
 	return func(i int) bool { return i >= p.first && i < p.last && p.has(i) }
@@ -193,7 +208,13 @@ type stacks struct {
 	call    *profile.CallTree // nil in a segment
 }
 
-// stacksAndSamples reads trees, names and samples of rows, side by side.
+// stacks reads trees and names that rows refer to, side by side.
+func (o *object) stacks(ctx context.Context, d *block.Dataset, r *block.Rows) (stacks, error) {
+	s, _, err := o.stacksAndSamples(ctx, d, r, nil, 0)
+	return s, err
+}
+
+// stacksAndSamples reads trees, names and samples of rows, side by side; no samples if there are no profiles.
 func (o *object) stacksAndSamples(ctx context.Context, d *block.Dataset, r *block.Rows, p *block.Profiles, column int) (stacks, *block.Samples, error) {
 	var s stacks
 	var samples *block.Samples
@@ -204,9 +225,11 @@ func (o *object) stacksAndSamples(ctx context.Context, d *block.Dataset, r *bloc
 	g.Go(func() error {
 		return o.guard(func() (err error) { s.tree, s.call, err = r.Trees(ctx); return err })
 	})
-	g.Go(func() error {
-		return o.guard(func() (err error) { samples, err = r.Samples(ctx, p, column); return err })
-	})
+	if p != nil {
+		g.Go(func() error {
+			return o.guard(func() (err error) { samples, err = r.Samples(ctx, p, column); return err })
+		})
+	}
 	if err := g.Wait(); err != nil {
 		return stacks{}, nil, err
 	}

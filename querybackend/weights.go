@@ -21,7 +21,9 @@ type weights struct {
 	*object
 	out   *query.Merger
 	build func(*weighed) (*queryv1.Report, error)
-	at    weighed
+	// sumsOnly: the report says nothing of the profiles that were added, so rollups can answer.
+	sumsOnly bool
+	at       weighed
 }
 
 // weighed is what has been added up over one tree.
@@ -39,6 +41,9 @@ type weighed struct {
 
 func (w *weights) rows(ctx context.Context, d *block.Dataset, r *block.Rows, columns []int) error {
 	column := columns[0] // a profile type is one column
+	if w.sumsOnly && w.answerable(r) {
+		return w.coarse(ctx, d, r, column)
+	}
 	p, err := w.pick(ctx, d, r)
 	if err != nil {
 		return err
@@ -47,30 +52,43 @@ func (w *weights) rows(ctx context.Context, d *block.Dataset, r *block.Rows, col
 	if add.rows == 0 {
 		return nil
 	}
-	w.cost.profiles.Add(uint64(add.rows))
-	w.cost.samples.Add(uint64(add.samples))
-	w.cost.decoded.Add(uint64(add.samples * rowBytes))
-	if err := w.budget.take(int64(add.samples) * rowBytes); err != nil {
+	if err := w.spend(add.rows, add.samples); err != nil {
 		return err
 	}
 	s, samples, err := w.stacksAndSamples(ctx, d, r, p.Profiles, column)
 	if err != nil {
 		return err
 	}
+	if err := w.turn(s, add); err != nil {
+		return err
+	}
+	if err := samples.Sum(column, p.selection(), w.at.sums); err != nil {
+		return err
+	}
+	w.at.profiles += add.profiles
+	w.at.duration += add.duration
+	w.at.period = max(w.at.period, add.period)
+	w.at.time = min(w.at.time, add.time)
+	return nil
+}
+
+// spend counts profiles and samples that are about to be decoded.
+func (w *weights) spend(profiles, samples int) error {
+	w.cost.profiles.Add(uint64(profiles))
+	w.cost.samples.Add(uint64(samples))
+	w.cost.decoded.Add(uint64(samples * rowBytes))
+	return w.budget.take(int64(samples) * rowBytes)
+}
+
+// turn makes the sums at hand those of a tree, with room for what is to be added.
+func (w *weights) turn(s stacks, add counted) error {
 	if w.at.tree != s.tree || w.at.total > math.MaxInt64-add.total || w.at.duration > math.MaxInt64-add.duration {
 		if err := w.finish(); err != nil {
 			return err
 		}
 		w.at = weighed{stacks: s, sums: make([]int64, len(s.tree.Parents)), time: math.MaxInt64}
 	}
-	if err := samples.Sum(column, p.selection(), w.at.sums); err != nil {
-		return err
-	}
 	w.at.total += add.total
-	w.at.profiles += add.profiles
-	w.at.duration += add.duration
-	w.at.period = max(w.at.period, add.period)
-	w.at.time = min(w.at.time, add.time)
 	return nil
 }
 

@@ -122,6 +122,7 @@ func (c *call) count(s *queryv1.Statistics) {
 	c.cost.Datasets += s.GetDatasets()
 	c.cost.Profiles += s.GetProfiles()
 	c.cost.Samples += s.GetSamples()
+	c.cost.Rollups += s.GetRollups()
 	c.cost.BytesFetched += s.GetBytesFetched()
 	c.cost.BytesDecoded += s.GetBytesDecoded()
 	c.cost.Backends += s.GetBackends()
@@ -130,8 +131,8 @@ func (c *call) count(s *queryv1.Statistics) {
 func (c *call) statistics() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return fmt.Sprintf("entries=%d, datasets=%d, profiles=%d, samples=%d, bytes_fetched=%d, bytes_decoded=%d, backends=%d",
-		c.cost.Entries, c.cost.Datasets, c.cost.Profiles, c.cost.Samples, c.cost.BytesFetched, c.cost.BytesDecoded, c.cost.Backends)
+	return fmt.Sprintf("entries=%d, datasets=%d, profiles=%d, samples=%d, rollups=%d, bytes_fetched=%d, bytes_decoded=%d, backends=%d",
+		c.cost.Entries, c.cost.Datasets, c.cost.Profiles, c.cost.Samples, c.cost.Rollups, c.cost.BytesFetched, c.cost.BytesDecoded, c.cost.Backends)
 }
 
 // shown returns err if it was made for callers to see. Any other is a bug of ours: it is logged and hidden.

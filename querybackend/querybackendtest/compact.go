@@ -11,11 +11,13 @@ import (
 	"github.com/kilndb/kiln/objstore"
 )
 
-// Compact replaces all segments by one block of them per tenant, and returns the entries of these.
+// Compact replaces all objects by one block of them per tenant, a level above the highest, and returns the entries of
+// these.
 func (s *Store) Compact(t testing.TB) []*storagev1.BlockMeta {
 	t.Helper()
 	var readers []*block.Reader
 	var sources []string
+	level := uint32(0)
 	for _, e := range s.Entries() {
 		r, err := block.Open(objstore.Object(s.Bucket, block.Key(e), int64(e.Size)), e)
 		if err != nil {
@@ -23,11 +25,12 @@ func (s *Store) Compact(t testing.TB) []*storagev1.BlockMeta {
 		}
 		readers = append(readers, r)
 		sources = append(sources, e.Id)
+		level = max(level, e.Level+1)
 	}
 	s.replace(nil)
 	for _, tenant := range block.Tenants(readers...) {
 		var out bytes.Buffer
-		w := block.NewWriter(&out, block.Header{ID: ulid.Make().String(), Tenant: tenant, Level: 1, Sources: sources, Writer: "test"})
+		w := block.NewWriter(&out, block.Header{ID: ulid.Make().String(), Tenant: tenant, Level: level, Sources: sources, Writer: "test"})
 		if err := block.Merge(t.Context(), tenant, readers, w); err != nil {
 			t.Fatal(err)
 		}

@@ -1384,14 +1384,16 @@ func (x *LabelSet) GetLabels() []*Label {
 
 // Statistics say what an answer cost.
 type Statistics struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       uint64                 `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
-	Datasets      uint64                 `protobuf:"varint,2,opt,name=datasets,proto3" json:"datasets,omitempty"`
-	Profiles      uint64                 `protobuf:"varint,3,opt,name=profiles,proto3" json:"profiles,omitempty"`
-	Samples       uint64                 `protobuf:"varint,4,opt,name=samples,proto3" json:"samples,omitempty"`
-	BytesFetched  uint64                 `protobuf:"varint,5,opt,name=bytes_fetched,json=bytesFetched,proto3" json:"bytes_fetched,omitempty"`
-	BytesDecoded  uint64                 `protobuf:"varint,6,opt,name=bytes_decoded,json=bytesDecoded,proto3" json:"bytes_decoded,omitempty"`
-	Backends      uint64                 `protobuf:"varint,7,opt,name=backends,proto3" json:"backends,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Entries      uint64                 `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
+	Datasets     uint64                 `protobuf:"varint,2,opt,name=datasets,proto3" json:"datasets,omitempty"`
+	Profiles     uint64                 `protobuf:"varint,3,opt,name=profiles,proto3" json:"profiles,omitempty"`
+	Samples      uint64                 `protobuf:"varint,4,opt,name=samples,proto3" json:"samples,omitempty"`
+	BytesFetched uint64                 `protobuf:"varint,5,opt,name=bytes_fetched,json=bytesFetched,proto3" json:"bytes_fetched,omitempty"`
+	BytesDecoded uint64                 `protobuf:"varint,6,opt,name=bytes_decoded,json=bytesDecoded,proto3" json:"bytes_decoded,omitempty"`
+	Backends     uint64                 `protobuf:"varint,7,opt,name=backends,proto3" json:"backends,omitempty"`
+	// Rows that were answered by rollups, at least in part.
+	Rollups       uint64 `protobuf:"varint,8,opt,name=rollups,proto3" json:"rollups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1471,6 +1473,13 @@ func (x *Statistics) GetBytesDecoded() uint64 {
 func (x *Statistics) GetBackends() uint64 {
 	if x != nil {
 		return x.Backends
+	}
+	return 0
+}
+
+func (x *Statistics) GetRollups() uint64 {
+	if x != nil {
+		return x.Rollups
 	}
 	return 0
 }
@@ -1581,7 +1590,7 @@ const file_kiln_query_v1_query_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"8\n" +
 	"\bLabelSet\x12,\n" +
-	"\x06labels\x18\x01 \x03(\v2\x14.kiln.query.v1.LabelR\x06labels\"\xde\x01\n" +
+	"\x06labels\x18\x01 \x03(\v2\x14.kiln.query.v1.LabelR\x06labels\"\xf8\x01\n" +
 	"\n" +
 	"Statistics\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x04R\aentries\x12\x1a\n" +
@@ -1590,7 +1599,8 @@ const file_kiln_query_v1_query_proto_rawDesc = "" +
 	"\asamples\x18\x04 \x01(\x04R\asamples\x12#\n" +
 	"\rbytes_fetched\x18\x05 \x01(\x04R\fbytesFetched\x12#\n" +
 	"\rbytes_decoded\x18\x06 \x01(\x04R\fbytesDecoded\x12\x1a\n" +
-	"\bbackends\x18\a \x01(\x04R\bbackends2\\\n" +
+	"\bbackends\x18\a \x01(\x04R\bbackends\x12\x18\n" +
+	"\arollups\x18\b \x01(\x04R\arollups2\\\n" +
 	"\x13QueryBackendService\x12E\n" +
 	"\x06Invoke\x12\x1c.kiln.query.v1.InvokeRequest\x1a\x1d.kiln.query.v1.InvokeResponseB2Z0github.com/kilndb/kiln/api/kiln/query/v1;queryv1b\x06proto3"
 
