@@ -140,13 +140,3 @@ func refuseDecode(err error) error {
 		return &refusal{reasonProfileSize, err}
 	}
 }
-
-func decodeLimits(lim tenant.Limits) pprof.Limits {
-	return pprof.Limits{
-		MaxBytes:        lim.MaxProfileBytes,
-		MaxRatio:        lim.MaxRatio,
-		MaxSamples:      lim.MaxSamples,
-		MaxSampleTypes:  lim.MaxSampleTypes,
-		MaxSampleLabels: lim.MaxSampleLabels,
-	}
-}

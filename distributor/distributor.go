@@ -190,7 +190,7 @@ func readID(s string) (profile.ID, error) {
 func (r *request) decode(dec *decoding, body []byte) error {
 	limit := int64(r.limits.MaxRequestBytes)
 	if r.decoded.Load() < limit {
-		if err := dec.decoder.Decode(body, decodeLimits(r.limits), &dec.profile); err != nil {
+		if err := dec.decoder.Decode(body, pprof.LimitsOf(r.limits), &dec.profile); err != nil {
 			return refuseDecode(err)
 		}
 		if r.decoded.Add(int64(len(dec.profile.Data))) <= limit {

@@ -12,6 +12,7 @@ import (
 
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+	"github.com/kilndb/kiln/distributor/placement"
 )
 
 // members announces this node to the metastore and keeps the list of the live ones.
@@ -19,8 +20,16 @@ type members struct {
 	self      *metastorev1.Member
 	metastore metastorev1connect.MembershipServiceClient
 	log       *slog.Logger
+	shards    uint32
 	// list is replaced whole by every heartbeat that was answered.
-	list atomic.Pointer[metastorev1.HeartbeatResponse]
+	list atomic.Pointer[roster]
+}
+
+// roster is what one answer says. It is never changed: pushes read it.
+type roster struct {
+	members []*metastorev1.Member
+	// writers divides the shards among the segment-writers of the list.
+	writers *placement.Map
 }
 
 // retryHeartbeat is the pause after a heartbeat that failed; an answered one says when the next is due.
@@ -37,7 +46,7 @@ func (m *members) Run(ctx context.Context) error {
 		resp, err := m.metastore.Heartbeat(ctx, connect.NewRequest(&metastorev1.HeartbeatRequest{Member: m.self}))
 		if err == nil {
 			failures = 0
-			m.list.Store(resp.Msg)
+			m.publish(resp.Msg.Members)
 			pause = time.Duration(resp.Msg.LeaseMs) * time.Millisecond / 3
 		} else if failures++; failures == patience {
 			m.log.Warn("metastore does not answer heartbeats", "error", err)
@@ -54,6 +63,13 @@ func (m *members) Run(ctx context.Context) error {
 	return nil
 }
 
+// publish replaces the list.
+func (m *members) publish(list []*metastorev1.Member) {
+	r := &roster{members: list}
+	r.writers = placement.Assign(m.shards, r.addresses(SegmentWriter))
+	m.list.Store(r)
+}
+
 // joined returns nil once the metastore has answered.
 func (m *members) joined() error {
 	if m.list.Load() == nil {
@@ -62,14 +78,26 @@ func (m *members) joined() error {
 	return nil
 }
 
+// candidates returns the segment-writers that may take a shard, in the order in which to try them.
+func (m *members) candidates(shard uint32) []string {
+	if r := m.list.Load(); r != nil {
+		return r.writers.Candidates(shard)
+	}
+	return nil
+}
+
 // addresses returns where nodes of that role are, sorted by node.
-func (m *members) addresses(r Role) []string {
-	var addrs []string
-	if list := m.list.Load(); list != nil {
-		for _, member := range list.Members {
-			if slices.Contains(member.Roles, string(r)) {
-				addrs = append(addrs, member.Address)
-			}
+func (m *members) addresses(role Role) []string {
+	if r := m.list.Load(); r != nil {
+		return r.addresses(role)
+	}
+	return nil
+}
+
+func (r *roster) addresses(role Role) (addrs []string) {
+	for _, member := range r.members {
+		if slices.Contains(member.Roles, string(role)) {
+			addrs = append(addrs, member.Address)
 		}
 	}
 	return addrs

@@ -23,7 +23,6 @@ import (
 	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
 	"github.com/kilndb/kiln/compactionworker"
 	"github.com/kilndb/kiln/distributor"
-	"github.com/kilndb/kiln/distributor/placement"
 	"github.com/kilndb/kiln/internal/service"
 	metastoreclient "github.com/kilndb/kiln/metastore/client"
 	"github.com/kilndb/kiln/objstore"
@@ -116,7 +115,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	}
 	members := &members{
 		self:      &metastorev1.Member{Node: n.id, Address: n.advertised(), Roles: roleNames(cfg.Roles)},
-		metastore: store, log: n.log("members"),
+		metastore: store, log: n.log("members"), shards: cfg.Shards,
 	}
 	if members.self.Address != "" { // a system of its own with no door for others neither seeks nor is sought
 		n.group.Add("members", members)
@@ -135,9 +134,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.group.Add("segmentwriter", w)
 		n.serveInternal(segmentwriterv1connect.NewSegmentWriterServiceHandler(segmentwriter.NewService(w)))
 	} else {
-		writer = segmentwriterclient.New(n.client, func(shard uint32) []string {
-			return placement.Assign(cfg.Shards, members.addresses(SegmentWriter)).Candidates(shard)
-		}, n.log("segmentwriter"))
+		writer = segmentwriterclient.New(n.client, members.candidates, n.log("segmentwriter"))
 	}
 	if cfg.plays(Distributor) {
 		d, err := distributor.New(n.distributorConfig(), writer, n.log("distributor"), n.reg)

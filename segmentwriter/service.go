@@ -65,7 +65,7 @@ func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels,
 	d := s.decoders.Get().(*decoding)
 	lim := s.writer.cfg.Limits(t)
 	p := &d.profile
-	if err := d.decoder.Decode(msg.GetProfile(), decodeLimits(lim), p); err != nil {
+	if err := d.decoder.Decode(msg.GetProfile(), pprof.LimitsOf(lim), p); err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	p.TimeNanos = msg.GetTime()
@@ -77,16 +77,6 @@ func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels,
 		s.decoders.Put(d)
 	}
 	return wait, err
-}
-
-func decodeLimits(lim tenant.Limits) pprof.Limits {
-	return pprof.Limits{
-		MaxBytes:        lim.MaxProfileBytes,
-		MaxRatio:        lim.MaxRatio,
-		MaxSamples:      lim.MaxSamples,
-		MaxSampleTypes:  lim.MaxSampleTypes,
-		MaxSampleLabels: lim.MaxSampleLabels,
-	}
 }
 
 // readSeries returns the labels of a request, which must be a set in order.

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/tenant"
 )
 
 // Limits bound what a Decoder accepts. A limit of 0 is none, but for MaxBytes: a profile never exceeds 1 GiB.
@@ -22,6 +23,17 @@ type Limits struct {
 	MaxSampleTypes int
 	// MaxSampleLabels bounds the labels of a sample.
 	MaxSampleLabels int
+}
+
+// LimitsOf returns what a tenant's limits say of one profile.
+func LimitsOf(t tenant.Limits) Limits {
+	return Limits{
+		MaxBytes:        t.MaxProfileBytes,
+		MaxRatio:        t.MaxRatio,
+		MaxSamples:      t.MaxSamples,
+		MaxSampleTypes:  t.MaxSampleTypes,
+		MaxSampleLabels: t.MaxSampleLabels,
+	}
 }
 
 // Decoder reads profiles. It keeps its memory from one to the next. The zero value is ready for use;
