@@ -41,6 +41,10 @@ type Profile struct {
 	Values       []int64
 	LabelEnds    []uint32
 	SampleLabels []SampleLabel
+	// Times are when a sample was seen, Unix nanoseconds: those of sample i are Times[TimeEnds[i-1]:TimeEnds[i]].
+	// Both are empty if the profile does not say.
+	Times    []int64
+	TimeEnds []uint32
 
 	// Spans and Traces are filled by Normalise: of each sample the request that it was taken in. A column is
 	// empty if no sample has such an id.
@@ -71,6 +75,7 @@ func (p *Profile) Reset() {
 	p.PeriodType, p.Period, p.TimeNanos, p.DurationNanos = ValueType{}, 0, 0, 0
 	p.StackEnds, p.Stacks, p.Values = p.StackEnds[:0], p.Stacks[:0], p.Values[:0]
 	p.LabelEnds, p.SampleLabels = p.LabelEnds[:0], p.SampleLabels[:0]
+	p.Times, p.TimeEnds = p.Times[:0], p.TimeEnds[:0]
 	p.Spans, p.Traces = p.Spans[:0], p.Traces[:0]
 	// The labels go, so that nobody's are kept alive.
 	clear(p.Series)
@@ -79,8 +84,8 @@ func (p *Profile) Reset() {
 
 // Bytes returns the memory that the profile holds on to, used or not.
 func (p *Profile) Bytes() int {
-	return p.Symbols.bytes() + 4*(cap(p.StackEnds)+cap(p.Stacks)+cap(p.LabelEnds)+cap(p.Order)) +
-		8*(cap(p.Values)+cap(p.Spans)) + 16*cap(p.Traces) + cap(p.SampleLabels)*int(unsafe.Sizeof(SampleLabel{})) + p.scratch.bytes()
+	return p.Symbols.bytes() + 4*(cap(p.StackEnds)+cap(p.Stacks)+cap(p.LabelEnds)+cap(p.TimeEnds)+cap(p.Order)) +
+		8*(cap(p.Values)+cap(p.Times)+cap(p.Spans)) + 16*cap(p.Traces) + cap(p.SampleLabels)*int(unsafe.Sizeof(SampleLabel{})) + p.scratch.bytes()
 }
 
 // Samples returns the number of samples.
