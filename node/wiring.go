@@ -135,7 +135,7 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 
 func (n *Node) distributorConfig() distributor.Config {
 	cfg := distributor.DefaultConfig()
-	cfg.Ring.Shards = n.cfg.Shards
+	cfg.Ring.Shards, cfg.Ring.PerTenant = n.cfg.Shards, 1
 	cfg.Limits = n.cfg.limits
 	return cfg
 }
@@ -145,7 +145,7 @@ func (n *Node) segmentWriterConfig() segmentwriter.Config {
 	cfg.Node = n.id
 	cfg.Limits = n.cfg.limits
 	if n.cfg.localBucket() {
-		cfg.Linger = 0 // group commit: a disk answers before there would be anything to gather
+		cfg.PutsPerSecond = 0 // they cost nothing
 	}
 	return cfg
 }

@@ -12,9 +12,15 @@ import (
 type Config struct {
 	// Node names this process in the objects that it writes.
 	Node string
-	// Linger is how long a segment gathers after its first profile. 0 means group commit.
+	// Linger is how long a segment gathers after its first profile while others keep coming. 0 means that it gathers
+	// only while another is in flight.
 	Linger time.Duration
-	// MaxSegmentBytes is the memory of a segment at which it is cut whatever the linger.
+	// EnoughBytes is the memory of a segment at which gathering more would save nothing: it is cut whatever the linger.
+	EnoughBytes int
+	// PutsPerSecond is how many segments may be put on average: small ones wait longer, up to four lingers, to hold it. 0
+	// means without limit.
+	PutsPerSecond float64
+	// MaxSegmentBytes is the memory of a segment that takes no more: pushes are refused while it cannot fly.
 	MaxSegmentBytes int
 	// MaxBytes bounds the memory of all segments, gathering and in flight.
 	MaxBytes int64
@@ -39,6 +45,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Linger:          500 * time.Millisecond,
+		EnoughBytes:     4 << 20,
+		PutsPerSecond:   4,
 		MaxSegmentBytes: 32 << 20,
 		MaxBytes:        512 << 20,
 		Flights:         4,
@@ -61,6 +69,8 @@ func (c Config) Validate() error {
 		}
 	}
 	check(c.Linger >= 0, "linger %s is negative", c.Linger)
+	check(c.EnoughBytes > 0, "enough bytes %d are not positive", c.EnoughBytes)
+	check(c.PutsPerSecond >= 0, "%g puts a second is negative", c.PutsPerSecond)
 	check(c.MaxSegmentBytes > 0 && c.MaxSegmentBytes <= 1<<30, "segment size %d is not between 1 byte and 1 GiB", c.MaxSegmentBytes)
 	check(c.MaxBytes >= int64(c.MaxSegmentBytes), "memory of %d bytes is less than one segment of %d", c.MaxBytes, c.MaxSegmentBytes)
 	check(c.Flights > 0, "flights %d is not positive", c.Flights)

@@ -10,9 +10,11 @@
 //
 // # When a segment is cut
 //
-// With a linger, for buckets where a put is slow and costs money: that long after its first profile. Without one, for
-// local directories: at once if no segment of the shard is in flight, else when the flight ends (group commit), so
-// that a lone pusher waits for nothing and many share the cost of a flush. In both cases as soon as it is large.
+// When gathering more would save nothing any more; else when it falls silent, or after the linger. A push that comes alone
+// is flushed at once, and what comes during its flight shares the next (group commit). Where pushes keep coming they are
+// waited for until all who push have pushed: the silence that says so follows the pace at which they come. So twenty
+// pushes a second cost two flushes, and clients that wait for their answers are all in one segment, however many they are.
+// A budget of puts, for buckets where each costs money, makes small segments wait longer.
 //
 // # What fails together
 //

@@ -16,6 +16,9 @@ import (
 	"github.com/kilndb/kiln/tenant"
 )
 
+// longFlight is how long a segment waits for the flight before it where there is no linger.
+const longFlight = 500 * time.Millisecond
+
 // shard gathers one segment at a time and starts the flights of those that are cut. It has no goroutine of its own: an
 // append, a timer or the end of a flight moves it on.
 type shard struct {
@@ -26,6 +29,7 @@ type shard struct {
 	open    *segment   // nil while nothing is gathered
 	flights int
 	closed  bool
+	cadence cadence
 }
 
 // segment is what a shard gathers for one object.
@@ -33,8 +37,10 @@ type segment struct {
 	parts    []*part
 	ofTenant map[tenant.ID]*part
 	size     int
-	lingered bool
-	timer    *time.Timer
+	opened   time.Time
+	// wake is when timer looks again whether the segment is due; the timer is nil before it first has to.
+	wake  time.Time
+	timer *time.Timer
 	// done is closed when every part has its answer.
 	done chan struct{}
 }
@@ -105,6 +111,7 @@ func (s *shard) append(t tenant.ID, series labels.Labels, id profile.ID, p *prof
 		return nil, err
 	}
 	part.profiles++
+	s.cadence.arrived(time.Now())
 	s.launch()
 	return part, nil
 }
@@ -113,11 +120,7 @@ func (s *shard) append(t tenant.ID, series labels.Labels, id profile.ID, p *prof
 func (s *shard) part(t tenant.ID) *part {
 	w := s.writer
 	if s.open == nil {
-		seg := &segment{ofTenant: map[tenant.ID]*part{}, done: make(chan struct{})}
-		if w.cfg.Linger > 0 {
-			seg.timer = time.AfterFunc(w.cfg.Linger, func() { s.linger(seg) })
-		}
-		s.open = seg
+		s.open = &segment{ofTenant: map[tenant.ID]*part{}, opened: time.Now(), done: make(chan struct{})}
 	}
 	p := s.open.ofTenant[t]
 	if p == nil {
@@ -163,14 +166,6 @@ func (s *shard) account(p *part) {
 	p.bytes, p.size = held, size
 }
 
-// linger cuts seg if it is still gathering, or as soon as a flight ends.
-func (s *shard) linger(seg *segment) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	seg.lingered = true
-	s.launch()
-}
-
 // close takes no more profiles and cuts what is there.
 func (s *shard) close() {
 	s.mu.Lock()
@@ -179,9 +174,14 @@ func (s *shard) close() {
 	s.launch()
 }
 
-// launch starts the flight of the open segment if it is due. s.mu is held.
+// launch starts the flight of the open segment if it is due, or sees to it that somebody looks again in time. s.mu is held.
 func (s *shard) launch() {
-	if s.open == nil || !s.due() {
+	if s.open == nil || s.flights >= s.writer.cfg.Flights {
+		return // the next push or the end of a flight comes here again
+	}
+	now := time.Now()
+	if wait := s.wait(now); wait > 0 {
+		s.wake(s.open, now.Add(wait))
 		return
 	}
 	seg := s.open
@@ -189,23 +189,43 @@ func (s *shard) launch() {
 	if seg.timer != nil {
 		seg.timer.Stop()
 	}
+	s.cadence.budget.spend(now)
 	s.flights++
 	s.writer.flights.Add(1)
 	go s.fly(seg)
 }
 
-// due tells whether the open segment is to be cut now.
-func (s *shard) due() bool {
-	switch {
-	case s.flights >= s.writer.cfg.Flights:
-		return false
-	case s.full() || s.closed:
-		return true
-	case s.writer.cfg.Linger == 0:
-		return s.flights == 0
-	default:
-		return s.open.lingered
+// wait returns how much longer the open segment is to gather.
+func (s *shard) wait(now time.Time) time.Duration {
+	if s.closed || s.full() || s.open.size >= s.writer.cfg.EnoughBytes {
+		return 0
 	}
+	wait := s.cadence.wait(now, s.open.opened)
+	if s.flights == 0 {
+		return wait
+	}
+	// What comes while a segment is in flight shares the next, unless the flight is a long one.
+	return max(wait, s.open.opened.Add(max(s.cadence.linger, longFlight)).Sub(now))
+}
+
+// wake has the shard look at seg again at that time, or before.
+func (s *shard) wake(seg *segment, at time.Time) {
+	switch {
+	case seg.timer == nil:
+		seg.timer = time.AfterFunc(time.Until(at), func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			seg.wake = time.Time{}
+			if s.open == seg {
+				s.launch()
+			}
+		})
+	case seg.wake.IsZero() || at.Before(seg.wake):
+		seg.timer.Reset(time.Until(at))
+	default:
+		return
+	}
+	seg.wake = at
 }
 
 func (s *shard) full() bool { return s.open.size >= s.writer.cfg.MaxSegmentBytes }
@@ -217,5 +237,6 @@ func (s *shard) fly(seg *segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flights--
+	s.cadence.answered(time.Now())
 	s.launch()
 }

@@ -42,6 +42,7 @@ type Writer struct {
 	encoders sync.Pool // of *encoder
 	// writePart writes one part of a segment; a test may put a worse one in its place.
 	writePart func(*part, *block.Writer) error
+	puts      *budget
 
 	// bytes is the memory of everything gathered and in flight.
 	bytes   atomic.Int64
@@ -58,7 +59,7 @@ func New(cfg Config, bucket Bucket, index Index, log *slog.Logger, reg prometheu
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	w := &Writer{cfg: cfg, bucket: bucket, index: index, log: log, shards: map[uint32]*shard{}}
+	w := &Writer{cfg: cfg, bucket: bucket, index: index, log: log, shards: map[uint32]*shard{}, puts: newBudget(cfg.PutsPerSecond)}
 	w.metrics = newMetrics(reg, func() float64 { return float64(w.bytes.Load()) })
 	w.heads.New = func() any { return head.New() }
 	w.encoders.New = func() any { return new(encoder) }
@@ -108,7 +109,7 @@ func (w *Writer) shard(id uint32) (*shard, error) {
 	}
 	s := w.shards[id]
 	if s == nil {
-		s = &shard{id: id, writer: w}
+		s = &shard{id: id, writer: w, cadence: cadence{linger: w.cfg.Linger, budget: w.puts}}
 		w.shards[id] = s
 	}
 	return s, nil

@@ -52,6 +52,19 @@ func push(t testing.TB, w *Writer, id tenant.ID, value int64) error {
 	return start(t, w, id, value)()
 }
 
+// gather has what append appends share a segment: they come while another is in flight. It returns when that has landed.
+func gather(t testing.TB, w *Writer, append func()) {
+	t.Helper()
+	hold := w.Bucket.Hold(objstoretest.BeforePut)
+	first := start(t, w, "first", 1)
+	<-hold.Reached()
+	append()
+	hold.Release()
+	if err := first(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // stored returns the values of all small profiles of a tenant, sorted.
 func stored(t testing.TB, w *Writer, id tenant.ID) []int64 {
 	t.Helper()
@@ -141,23 +154,28 @@ func TestShardsFlyBesideEachOther(t *testing.T) {
 	wantStored(t, w, "acme", 1, 2)
 }
 
-func TestASegmentLingers(t *testing.T) {
+func TestASegmentLingersWhereTheBudgetIsSpent(t *testing.T) {
 	cfg := Config()
-	cfg.Linger = 20 * time.Millisecond
+	cfg.Linger, cfg.PutsPerSecond = 20*time.Millisecond, 1
 	w := Open(t, cfg)
+	for range 2 { // what is saved up
+		if err := push(t, w, "acme", 1); err != nil {
+			t.Fatal(err)
+		}
+	}
 	begun := time.Now()
-	first, second := start(t, w, "acme", 1), start(t, w, "globex", 2)
+	first, second := start(t, w, "acme", 2), start(t, w, "globex", 3)
 	if err := errors.Join(first(), second()); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(begun); d < cfg.Linger {
 		t.Errorf("answered after %s, want at least %s", d, cfg.Linger)
 	}
-	if n := puts(w); n != 1 {
-		t.Errorf("%d puts, want 1", n)
+	if n := puts(w); n != 3 {
+		t.Errorf("%d puts, want 3", n)
 	}
-	wantStored(t, w, "acme", 1)
-	wantStored(t, w, "globex", 2)
+	wantStored(t, w, "acme", 1, 1, 2)
+	wantStored(t, w, "globex", 3)
 }
 
 func TestALargeSegmentDoesNotLinger(t *testing.T) {
@@ -187,16 +205,17 @@ func TestASpoiltPartFailsAlone(t *testing.T) {
 		"panic": func() error { panic("spoilt") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := Config()
-			cfg.Linger = 5 * time.Millisecond
-			w := Open(t, cfg)
+			w := Open(t, Config())
 			w.SpoilPart(func(id tenant.ID) error {
 				if id == "bad" || id == "worse" {
 					return spoil()
 				}
 				return nil
 			})
-			good, bad, worse, zeta := start(t, w, "acme", 1), start(t, w, "bad", 2), start(t, w, "worse", 3), start(t, w, "zeta", 4)
+			var good, bad, worse, zeta func() error
+			gather(t, w, func() {
+				good, bad, worse, zeta = start(t, w, "acme", 1), start(t, w, "bad", 2), start(t, w, "worse", 3), start(t, w, "zeta", 4)
+			})
 			if err := errors.Join(good(), zeta()); err != nil {
 				t.Errorf("the good ones: %v", err)
 			}
@@ -223,15 +242,16 @@ func TestWhereEveryPartIsSpoiltNothingIsPut(t *testing.T) {
 }
 
 func TestAPanicWhileAppendingFailsTheTenantsPartAlone(t *testing.T) {
-	cfg := Config()
-	cfg.Linger = 5 * time.Millisecond
-	w := Open(t, cfg)
-	good, victim := start(t, w, "acme", 1), start(t, w, "bad", 2)
-	broken := small(3)
-	broken.Order[0] = 99 // no such sample
-	_, err := w.Append(t.Context(), "bad", 1, series, profile.NewID(), broken)
-	wantCode(t, err, connect.CodeInternal)
-	after := start(t, w, "bad", 4)
+	w := Open(t, Config())
+	var good, victim, after func() error
+	gather(t, w, func() {
+		good, victim = start(t, w, "acme", 1), start(t, w, "bad", 2)
+		broken := small(3)
+		broken.Order[0] = 99 // no such sample
+		_, err := w.Append(t.Context(), "bad", 1, series, profile.NewID(), broken)
+		wantCode(t, err, connect.CodeInternal)
+		after = start(t, w, "bad", 4)
+	})
 	if err := errors.Join(good(), after()); err != nil {
 		t.Error(err)
 	}
@@ -241,15 +261,16 @@ func TestAPanicWhileAppendingFailsTheTenantsPartAlone(t *testing.T) {
 }
 
 func TestValuesThatOverflow(t *testing.T) {
-	cfg := Config()
-	cfg.Linger = 5 * time.Millisecond
-	w := Open(t, cfg)
-	first := start(t, w, "acme", math.MaxInt64)
-	_, err := w.Append(t.Context(), "acme", 1, series, profile.NewID(), small(1))
-	wantCode(t, err, connect.CodeResourceExhausted) // later there is room for it
-	alone := Decode(Pprof(1000, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{math.MaxInt64}}, Sample{Stack: "b", Values: []int64{1}}))
-	_, err = w.Append(t.Context(), "globex", 1, series, profile.NewID(), alone)
-	wantCode(t, err, connect.CodeInvalidArgument)
+	w := Open(t, Config())
+	var first func() error
+	gather(t, w, func() {
+		first = start(t, w, "acme", math.MaxInt64)
+		_, err := w.Append(t.Context(), "acme", 1, series, profile.NewID(), small(1))
+		wantCode(t, err, connect.CodeResourceExhausted) // later there is room for it
+		alone := Decode(Pprof(1000, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{math.MaxInt64}}, Sample{Stack: "b", Values: []int64{1}}))
+		_, err = w.Append(t.Context(), "globex", 1, series, profile.NewID(), alone)
+		wantCode(t, err, connect.CodeInvalidArgument)
+	})
 	if err := first(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,14 +3,13 @@ package ingest
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
 	"slices"
 	"testing"
 	"time"
 
 	gprofile "github.com/google/pprof/profile"
-	"github.com/klauspost/compress/gzip"
 
+	"github.com/kilndb/kiln/benchmarks/workload"
 	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/internal/inflate"
 	"github.com/kilndb/kiln/profile"
@@ -19,39 +18,19 @@ import (
 	"github.com/kilndb/kiln/segmentwriter/head"
 )
 
-// gunzipper is the yardstick: klauspost/compress with everything reused.
-type gunzipper struct {
-	source bytes.Reader
-	reader gzip.Reader
-	raw    bytes.Buffer
-}
-
-func (g *gunzipper) all(tb testing.TB, profiles []sent) {
-	for _, p := range profiles {
-		g.raw.Reset()
-		g.source.Reset(p.body)
-		if err := g.reader.Reset(&g.source); err != nil {
-			tb.Fatal(err)
-		}
-		if _, err := io.Copy(&g.raw, &g.reader); err != nil {
-			tb.Fatal(err)
-		}
-	}
-}
-
 // BenchmarkGunzip compares the decoder for whole buffers with the yardstick of the others.
 func BenchmarkGunzip(b *testing.B) {
-	profiles := hard()
-	var yardstick gunzipper
+	profiles := workload.Hard()
+	var yardstick workload.Gunzipper
 	var d inflate.Decoder
 	var dst []byte
 	size := 0
 	var c contest
-	c.run(b, func() { yardstick.all(b, profiles) }, func() {
+	c.run(b, func() { gunzip(b, &yardstick, profiles) }, func() {
 		size = 0
 		for _, p := range profiles {
 			var err error
-			if dst, err = d.Gunzip(dst, p.body, limits.MaxBytes); err != nil {
+			if dst, err = d.Gunzip(dst, p.Body, limits.MaxBytes); err != nil {
 				b.Fatal(err)
 			}
 			size += len(dst)
@@ -109,11 +88,11 @@ func newWriter() *writer {
 }
 
 // segment takes profiles from the bytes that were sent to an object.
-func (w *writer) segment(tb testing.TB, profiles []sent) {
+func (w *writer) segment(tb testing.TB, profiles []workload.Sent) {
 	w.head.Reset()
 	t0 := cpu()
 	for i, s := range profiles {
-		if err := w.decoder.Decode(s.body, limits, &w.profile); err != nil {
+		if err := w.decoder.Decode(s.Body, limits, &w.profile); err != nil {
 			tb.Fatal(err)
 		}
 		t1 := cpu()
@@ -123,7 +102,7 @@ func (w *writer) segment(tb testing.TB, profiles []sent) {
 		t2 := cpu()
 		var id profile.ID
 		binary.BigEndian.PutUint32(id[:], uint32(i))
-		if err := w.head.Append(&w.profile, s.series, id); err != nil {
+		if err := w.head.Append(&w.profile, s.Series, id); err != nil {
 			tb.Fatal(err)
 		}
 		t3 := cpu()
@@ -145,27 +124,27 @@ func (w *writer) segment(tb testing.TB, profiles []sent) {
 func BenchmarkSegment(b *testing.B) {
 	for _, of := range []struct {
 		name     string
-		segments func() [][]sent
+		segments func() [][]workload.Sent
 	}{
-		{"profiles=100", func() [][]sent { return segments(perturbed(b, 100), 100) }},
-		{"profiles=10", func() [][]sent { return segments(perturbed(b, 100), 10) }},
-		{"hard", func() [][]sent { return [][]sent{hard()} }},
-		{"hard,profiles=10", func() [][]sent { return segments(hard(), 10) }},
+		{"profiles=100", func() [][]workload.Sent { return segments(workload.Perturbed(100), 100) }},
+		{"profiles=10", func() [][]workload.Sent { return segments(workload.Perturbed(100), 10) }},
+		{"hard", func() [][]workload.Sent { return [][]workload.Sent{workload.Hard()} }},
+		{"hard,profiles=10", func() [][]workload.Sent { return segments(workload.Hard(), 10) }},
 	} {
 		b.Run(of.name, func(b *testing.B) { benchmarkSegment(b, of.segments()) })
 	}
 }
 
-func benchmarkSegment(b *testing.B, lots [][]sent) {
+func benchmarkSegment(b *testing.B, lots [][]workload.Sent) {
 	n := len(lots) * len(lots[0])
-	var yardstick gunzipper
+	var yardstick workload.Gunzipper
 	w := newWriter()
 	var decode, normalise, intern, encode []time.Duration
 	size := 0
 	var c contest
 	c.run(b, func() {
 		for _, lot := range lots {
-			yardstick.all(b, lot)
+			gunzip(b, &yardstick, lot)
 		}
 	}, func() {
 		size, w.decode, w.normalise, w.intern, w.encode = 0, 0, 0, 0, 0
@@ -188,7 +167,7 @@ func benchmarkSegment(b *testing.B, lots [][]sent) {
 // BenchmarkManyServices encodes a segment of 10,000 services with one small profile each.
 func BenchmarkManyServices(b *testing.B) {
 	const services = 10_000
-	profiles := small(b, services)
+	profiles := workload.Small(services)
 	w := newWriter()
 	var encode []time.Duration
 	w.segment(b, profiles)

@@ -32,7 +32,7 @@ var house = []string{
 // testing rooms are there for tests alone, of any floor.
 var testRooms = []string{
 	"profile/corpus", "profile/oracle", "block/inspect/inspecttest", "objstore/objstoretest", "metastore/metastoretest",
-	"segmentwriter/segmentwritertest", "querybackend/querybackendtest", "node/nodetest",
+	"segmentwriter/segmentwritertest", "querybackend/querybackendtest", "node/nodetest", "benchmarks/workload",
 }
 
 // keptIn says which libraries stay in which rooms.
