@@ -57,3 +57,76 @@ func BenchmarkTwentyProfilesASecond(b *testing.B) {
 		reportAcks(b, a, span)
 	}
 }
+
+// BenchmarkIdleAck: one push at a time, on a local directory.
+func BenchmarkIdleAck(b *testing.B) {
+	profiles := messages(b, "", workload.Perturbed(60))
+	for b.Loop() {
+		s := start(b)
+		c := newClients(b, s, 1)
+		const span = 20 * time.Second
+		a := c.pace(3, span, profiles)
+		a.check(b)
+		reportAcks(b, a, span)
+	}
+}
+
+// BenchmarkRemoteAck: fifty pushes a second into a bucket that takes 60 ms for a put, with the linger of remote buckets.
+func BenchmarkRemoteAck(b *testing.B) {
+	profiles := messages(b, "", workload.Perturbed(1000))
+	for b.Loop() {
+		s := start(b, "--bucket", remoteBucket(b, 60*time.Millisecond))
+		c := newClients(b, s, 128)
+		const span = 20 * time.Second
+		a := c.pace(50, span, profiles)
+		a.check(b)
+		reportAcks(b, a, span)
+		b.ReportMetric(s.metric(b, "kiln_segment_writer_puts_total")/span.Seconds(), "puts/s")
+	}
+}
+
+// BenchmarkManyServices: 10,000 services of each of three tenants push once each within twenty seconds.
+func BenchmarkManyServices(b *testing.B) {
+	small := workload.Small(10_000)
+	yardstick := gunzip(b, small)
+	for b.Loop() {
+		s := start(b, "--multi-tenant")
+		c := newClients(b, s, 128)
+		var all []message
+		of := [3][]message{messages(b, "acme", small), messages(b, "globex", small), messages(b, "initech", small)}
+		for i := range small {
+			all = append(all, of[0][i], of[1][i], of[2][i])
+		}
+		const span = 20 * time.Second
+		before := s.cpu(b)
+		s.profile(b, span)
+		a := c.pace(float64(len(all))/span.Seconds(), span, all)
+		a.check(b)
+		b.ReportMetric(s.metric(b, "kiln_segment_writer_puts_total")/span.Seconds(), "puts/s")
+		cost(b, s, before, a.raw, yardstick)
+		reportAcks(b, a, span)
+	}
+}
+
+// BenchmarkOverload: first as much as 128 connections can send, then three times what they can, whether or not
+// the answers come.
+func BenchmarkOverload(b *testing.B) {
+	profiles := messages(b, "", workload.Perturbed(1000))
+	for b.Loop() {
+		s := start(b)
+		c := newClients(b, s, 4096)
+		const span = 20 * time.Second
+		full := c.saturate(128, span, profiles)
+		full.check(b)
+		capacity := float64(len(full.accepted)) / span.Seconds()
+		s.profile(b, span)
+		a := c.pace(3*capacity, span, profiles)
+		a.check(b)
+		b.ReportMetric(capacity, "capacity/s")
+		b.ReportMetric(quantile(full.accepted, 0.99), "full-p99-ms")
+		b.ReportMetric(float64(len(a.refused))/span.Seconds(), "refused/s")
+		b.ReportMetric(quantile(a.refused, 0.99), "refused-p99-ms")
+		b.ReportMetric(s.peak(b)/(1<<20), "peak-MiB")
+		reportAcks(b, a, span)
+	}
+}

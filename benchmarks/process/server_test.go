@@ -96,10 +96,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var profileTo = flag.String("profile", "", "directory for a CPU profile of the server under each load")
+var profileTo = flag.String("profile", "", "directory for profiles of the server under each load")
 
-// profile takes a CPU profile of the server for that long, if they are asked for, and returns at once. The file is complete when the
-// benchmark ends.
+// profile takes a CPU profile of the server for that long and then one of its allocations, if they are asked for. It returns at once;
+// the files are complete when the benchmark ends.
 func (s *server) profile(b *testing.B, span time.Duration) {
 	b.Helper()
 	if *profileTo == "" {
@@ -109,22 +109,27 @@ func (s *server) profile(b *testing.B, span time.Duration) {
 	b.Cleanup(func() { <-done })
 	go func() {
 		defer close(done)
-		resp, err := http.Get(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", s.url, int(span.Seconds())))
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		defer resp.Body.Close()
-		f, err := os.Create(filepath.Join(*profileTo, b.Name()+".pprof"))
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		_, err = io.Copy(f, resp.Body)
-		if err := errors.Join(err, f.Close()); err != nil {
-			b.Error(err)
+		for _, p := range []struct{ name, query string }{{"cpu", fmt.Sprintf("profile?seconds=%d", int(span.Seconds()))}, {"allocs", "allocs"}} {
+			if err := s.save("/debug/pprof/"+p.query, filepath.Join(*profileTo, b.Name()+"."+p.name+".pprof")); err != nil {
+				b.Error(err)
+			}
 		}
 	}()
+}
+
+// save writes what a GET answers to a file.
+func (s *server) save(path, file string) error {
+	resp, err := http.Get(s.url + path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, resp.Body)
+	return errors.Join(err, f.Close())
 }
 
 // cpu returns the CPU time that the server has taken.
