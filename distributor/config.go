@@ -12,8 +12,8 @@ import (
 
 // Config is what a Distributor can be told.
 type Config struct {
-	// Ring says into how many shards profiles go. All distributors must agree.
-	Ring placement.Ring
+	// Placement returns the rules that say into which shard a profile goes.
+	Placement func() *placement.Rules
 	// Concurrency bounds the profiles that are decoded at the same time, and so the memory for it.
 	Concurrency int
 	// Limits returns the limits of a tenant.
@@ -25,7 +25,7 @@ type Config struct {
 // DefaultConfig returns the configuration of a small cluster.
 func DefaultConfig() Config {
 	return Config{
-		Ring:        placement.Ring{Shards: 4},
+		Placement:   func() *placement.Rules { return &placement.Rules{Shards: 4} },
 		Concurrency: 2 * runtime.GOMAXPROCS(0),
 		Limits:      func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
 		Now:         time.Now,
@@ -35,8 +35,8 @@ func DefaultConfig() Config {
 // Validate names every field that has no sensible value.
 func (c Config) Validate() error {
 	var errs []error
-	if c.Ring.Shards == 0 {
-		errs = append(errs, errors.New("distributor: the number of shards is 0"))
+	if c.Placement == nil || c.Placement().Shards == 0 {
+		errs = append(errs, errors.New("distributor: there are no shards"))
 	}
 	if c.Concurrency <= 0 {
 		errs = append(errs, fmt.Errorf("distributor: concurrency %d is not positive", c.Concurrency))

@@ -38,6 +38,7 @@ type Distributor struct {
 	ingest   *ingest.Handler
 	decoders sync.Pool     // of *decoding
 	slots    chan struct{} // one for each profile that is being decoded
+	turn     atomic.Uint64 // counts profiles
 }
 
 // decoding is what it takes to decode a profile.
@@ -127,7 +128,9 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 	dec := d.decoders.Get().(*decoding)
 	series, id, err := d.prepare(dec, r, u)
 	if err == nil {
-		shard := d.cfg.Ring.Shard(r.tenant, series.Get(labels.ServiceName), series.Hash())
+		// Whoever computes deltas has seen the profile before: it is where the series was.
+		sticky := series.Get(labels.Delta) == "true"
+		shard := d.cfg.Placement().Shard(r.tenant, series.Get(labels.ServiceName), series.Hash(), d.turn.Add(1), sticky)
 		wait, err = d.writer.Append(ctx, r.tenant, shard, series, id, &dec.profile)
 	}
 	if dec.profile.Bytes()+dec.decoder.Bytes() <= maxKept { // and not after a panic

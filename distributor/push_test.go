@@ -54,6 +54,9 @@ func open(t testing.TB, edit ...func(*tenant.Limits)) *door {
 	return d
 }
 
+// spread gives acme four shards.
+var spread = &placement.Rules{Shards: 4, Tenants: map[tenant.ID]placement.Tenant{"acme": {Shards: 4}}}
+
 // over returns a distributor over any writer.
 func over(t testing.TB, w distributor.SegmentWriter, reg prometheus.Registerer, edit ...func(*tenant.Limits)) *distributor.Distributor {
 	t.Helper()
@@ -64,6 +67,7 @@ func over(t testing.TB, w distributor.SegmentWriter, reg prometheus.Registerer, 
 	cfg := distributor.DefaultConfig()
 	cfg.Now = func() time.Time { return now }
 	cfg.Limits = func(tenant.ID) tenant.Limits { return limits }
+	cfg.Placement = func() *placement.Rules { return spread }
 	d, err := distributor.New(cfg, w, slog.New(slog.DiscardHandler), reg)
 	if err != nil {
 		t.Fatal(err)
@@ -219,11 +223,10 @@ func TestARepeatedPushWithIDsCountsOnce(t *testing.T) {
 
 func TestServicesGoToTheirShards(t *testing.T) {
 	d := open(t)
-	ring := placement.Ring{Shards: 4}
 	want := map[string]uint32{}
 	for i := range 10 {
 		service := fmt.Sprint("service-", i)
-		want[service] = ring.Shard("acme", service, 0)
+		want[service] = spread.Shard("acme", service, 0, 0, false)
 		if err := push(t, d, series([]string{"__name__", "process_cpu", "service_name", service}, small(1))); err != nil {
 			t.Fatal(err)
 		}

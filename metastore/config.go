@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kilndb/kiln/metastore/compaction"
+	"github.com/kilndb/kiln/metastore/placement"
 	"github.com/kilndb/kiln/metastore/raftnode"
 )
 
@@ -26,6 +27,8 @@ type Config struct {
 
 	// Grace is how long a replaced object stays in the bucket. It must be longer than any query.
 	Grace time.Duration
+	// Placement says when tenants and services are divided into more shards.
+	Placement placement.Config
 	// MemberLease is how long a member of the cluster is listed after it announced itself.
 	MemberLease time.Duration
 }
@@ -41,6 +44,7 @@ func DefaultConfig(dataDir string) Config {
 		JobLease:       15 * time.Second,
 		MaxWaitingJobs: 256,
 		Grace:          10 * time.Minute,
+		Placement:      placement.DefaultConfig(),
 		MemberLease:    15 * time.Second,
 	}
 }
@@ -55,6 +59,8 @@ func (c Config) Validate() error {
 		return errors.New("metastore: a data directory is required")
 	case c.JobLease <= 0 || c.MemberLease <= 0 || c.Grace <= 0:
 		return errors.New("metastore: leases and grace must be positive")
+	case c.Placement.ShardRate <= 0 || c.Placement.Calm <= 0:
+		return errors.New("metastore: what a shard takes, and how long shards are kept, must be positive")
 	case c.MaxWaitingJobs <= 0:
 		return errors.New("metastore: the number of waiting jobs must be positive")
 	}

@@ -68,7 +68,7 @@ func (m *members) leave(node string) {
 // membershipService serves MembershipService.
 type membershipService struct{ m *Metastore }
 
-// Heartbeat announces a node and answers with all live ones.
+// Heartbeat announces a node and answers with all live ones, and where their profiles are to go.
 func (s membershipService) Heartbeat(ctx context.Context, req *connect.Request[metastorev1.HeartbeatRequest]) (*connect.Response[metastorev1.HeartbeatResponse], error) {
 	member := req.Msg.GetMember()
 	switch {
@@ -87,7 +87,9 @@ func (s membershipService) Heartbeat(ctx context.Context, req *connect.Request[m
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&metastorev1.HeartbeatResponse{Members: list, LeaseMs: uint32(s.m.cfg.MemberLease.Milliseconds())}), nil
+	return connect.NewResponse(&metastorev1.HeartbeatResponse{
+		Members: list, LeaseMs: uint32(s.m.cfg.MemberLease.Milliseconds()), Placement: t.placement.Rules(time.Now()),
+	}), nil
 }
 
 // Leave takes a node off the list.

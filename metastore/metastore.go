@@ -19,6 +19,7 @@ import (
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore/fsm"
+	"github.com/kilndb/kiln/metastore/placement"
 	"github.com/kilndb/kiln/metastore/raftnode"
 )
 
@@ -125,9 +126,10 @@ func (m *Metastore) StateHash() ([32]byte, error) { return m.state.Hash() }
 
 // term is what a leader knows besides the state. It begins empty and ends with the leadership.
 type term struct {
-	members  *members
-	dispatch *dispatcher
-	done     <-chan struct{}
+	members   *members
+	dispatch  *dispatcher
+	placement *placement.Watch
+	done      <-chan struct{}
 }
 
 // retryPause is how long a leader's loop waits before it tries again what failed.
@@ -140,7 +142,7 @@ func (m *Metastore) lead(ctx context.Context) {
 			return
 		}
 	}
-	t := &term{members: newMembers(m.cfg.MemberLease), dispatch: newDispatcher(m, time.Now()), done: ctx.Done()}
+	t := &term{members: newMembers(m.cfg.MemberLease), dispatch: newDispatcher(m, time.Now()), placement: placement.New(m.cfg.Placement, time.Now()), done: ctx.Done()}
 	m.term.Store(t)
 	defer m.term.Store(nil)
 	var loops sync.WaitGroup

@@ -117,6 +117,13 @@ func (m *Metastore) appendBatch(ctx context.Context, batch []*appending) {
 	if err == nil && len(result.refused) != len(segments) {
 		err = fmt.Errorf("%w: %d results for %d segments", raftnode.ErrUnknown, len(result.refused), len(segments))
 	}
+	if t := m.term.Load(); t != nil && err == nil {
+		for i, s := range segments {
+			if result.refused[i] == nil {
+				t.placement.Observe(s, time.Now())
+			}
+		}
+	}
 	for _, a := range batch {
 		done := appended{err: err}
 		if err == nil {

@@ -13,6 +13,7 @@ import (
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
 	"github.com/kilndb/kiln/distributor/placement"
+	"github.com/kilndb/kiln/tenant"
 )
 
 // members announces this node to the metastore and keeps the list of the live ones.
@@ -30,6 +31,8 @@ type roster struct {
 	members []*metastorev1.Member
 	// writers divides the shards among the segment-writers of the list.
 	writers *placement.Map
+	// rules say which shards profiles go to.
+	rules *placement.Rules
 }
 
 // retryHeartbeat is the pause after a heartbeat that failed; an answered one says when the next is due.
@@ -46,7 +49,7 @@ func (m *members) Run(ctx context.Context) error {
 		resp, err := m.metastore.Heartbeat(ctx, connect.NewRequest(&metastorev1.HeartbeatRequest{Member: m.self}))
 		if err == nil {
 			failures = 0
-			m.publish(resp.Msg.Members)
+			m.publish(resp.Msg)
 			pause = time.Duration(resp.Msg.LeaseMs) * time.Millisecond / 3
 		} else if failures++; failures == patience {
 			m.log.Warn("metastore does not answer heartbeats", "error", err)
@@ -63,11 +66,37 @@ func (m *members) Run(ctx context.Context) error {
 	return nil
 }
 
-// publish replaces the list.
-func (m *members) publish(list []*metastorev1.Member) {
-	r := &roster{members: list}
-	r.writers = placement.Assign(m.shards, r.addresses(SegmentWriter))
+// publish replaces the list. Where the metastore has no rules yet, the old ones remain.
+func (m *members) publish(answer *metastorev1.HeartbeatResponse) {
+	r := &roster{members: answer.GetMembers(), rules: m.placement()}
+	if rules := answer.GetPlacement(); rules != nil {
+		r.rules = readRules(rules, m.shards)
+	}
+	r.writers = placement.Assign(m.shards, r.addresses(SegmentWriter), r.rules.Weights)
 	m.list.Store(r)
+}
+
+func readRules(from *metastorev1.Placement, shards uint32) *placement.Rules {
+	rules := &placement.Rules{Shards: shards, Tenants: map[tenant.ID]placement.Tenant{}, Weights: map[uint32]uint32{}}
+	for _, l := range from.GetShards() {
+		rules.Weights[l.GetShard()] = l.GetWeight()
+	}
+	for _, t := range from.GetTenants() {
+		services := map[string]placement.Service{}
+		for _, s := range t.GetServices() {
+			services[s.GetService()] = placement.Service{Shards: s.GetShards(), RoundRobin: s.GetRoundRobin()}
+		}
+		rules.Tenants[tenant.ID(t.GetTenant())] = placement.Tenant{Shards: t.GetShards(), Services: services}
+	}
+	return rules
+}
+
+// placement returns the rules that hold now.
+func (m *members) placement() *placement.Rules {
+	if r := m.list.Load(); r != nil {
+		return r.rules
+	}
+	return &placement.Rules{Shards: m.shards}
 }
 
 // joined returns nil once the metastore has answered.

@@ -117,10 +117,8 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		self:      &metastorev1.Member{Node: n.id, Address: n.advertised(), Roles: roleNames(cfg.Roles)},
 		metastore: store, log: n.log("members"), shards: cfg.Shards,
 	}
-	if members.self.Address != "" { // a system of its own with no door for others neither seeks nor is sought
-		n.group.Add("members", members)
-		n.ready = append(n.ready, check{"members", members.joined})
-	}
+	n.group.Add("members", members)
+	n.ready = append(n.ready, check{"members", members.joined})
 
 	// Writing: distributors hand profiles to segment-writers.
 	var writer distributor.SegmentWriter
@@ -137,7 +135,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		writer = segmentwriterclient.New(n.client, members.candidates, n.log("segmentwriter"))
 	}
 	if cfg.plays(Distributor) {
-		d, err := distributor.New(n.distributorConfig(), writer, n.log("distributor"), n.reg)
+		d, err := distributor.New(n.distributorConfig(members), writer, n.log("distributor"), n.reg)
 		if err != nil {
 			return nil, err
 		}

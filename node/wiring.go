@@ -85,12 +85,15 @@ func (n *Node) closeListeners() error {
 	return err
 }
 
-// advertised is the address that other nodes are told; empty if there is no door for them.
+// inProcess stands for the address of a node that has no door for others: it is its own metastore's only member.
+const inProcess = "in-process"
+
+// advertised is the address that other nodes are told.
 func (n *Node) advertised() string {
 	l := n.back
 	if l == nil {
 		if n.cfg.whole() {
-			return ""
+			return inProcess
 		}
 		l = n.front
 	}
@@ -133,9 +136,9 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
 }
 
-func (n *Node) distributorConfig() distributor.Config {
+func (n *Node) distributorConfig(members *members) distributor.Config {
 	cfg := distributor.DefaultConfig()
-	cfg.Ring.Shards, cfg.Ring.PerTenant = n.cfg.Shards, 1
+	cfg.Placement = members.placement
 	cfg.Limits = n.cfg.limits
 	return cfg
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// slack is how much more than an equal part of the shards a member may own: with none, one member more or less
+// slack is how much more than an equal part of the load a member may own: with none, one member more or less
 // would move shards between members that have nothing to do with it.
 const slack = 1.25
 
@@ -18,28 +18,42 @@ type Map struct {
 	byShard [][]string
 }
 
-// Assign divides shards among members. The order of members does not matter, and repeated ones count once. No
-// member owns more than slack times an equal part.
-func Assign(shards uint32, members []string) *Map {
+// Assign divides shards among members. The order of members does not matter, and repeated ones count once. weights are those of
+// shards that are busier than others, whose weight is 1. No member owns more than slack times an equal part of the weight, but
+// for one shard.
+func Assign(shards uint32, members []string, weights map[uint32]uint32) *Map {
 	members = slices.Compact(slices.Sorted(slices.Values(members)))
 	m := &Map{byShard: make([][]string, max(shards, 1))}
 	if len(members) == 0 {
 		return m
 	}
-	most := int(slack*float64(len(m.byShard))/float64(len(members))) + 1
-	owned := make(map[string]int, len(members))
-	for shard := range m.byShard {
-		order := rendezvous(uint32(shard), members)
+	total := 0.0
+	order := make([]uint32, len(m.byShard))
+	for shard := range order {
+		order[shard] = uint32(shard)
+		total += weightOf(weights, uint32(shard))
+	}
+	// The heaviest choose first: what is left is small enough to fill the gaps.
+	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(weightOf(weights, b), weightOf(weights, a)) })
+	most := slack * total / float64(len(members))
+	owned := make(map[string]float64, len(members))
+	for _, shard := range order {
+		candidates, weight := rendezvous(shard, members), weightOf(weights, shard)
 		// The owner is the first that has room; the others stay in order, those that are full as well: they
 		// stand in only while the owner fails.
-		i := slices.IndexFunc(order, func(member string) bool { return owned[member] < most })
-		owner := order[i]
-		copy(order[1:i+1], order[:i])
-		order[0] = owner
-		owned[owner]++
-		m.byShard[shard] = order
+		i := slices.IndexFunc(candidates, func(member string) bool { return owned[member] == 0 || owned[member]+weight <= most })
+		i = max(i, 0)
+		owner := candidates[i]
+		copy(candidates[1:i+1], candidates[:i])
+		candidates[0] = owner
+		owned[owner] += weight
+		m.byShard[shard] = candidates
 	}
 	return m
+}
+
+func weightOf(weights map[uint32]uint32, shard uint32) float64 {
+	return float64(max(1, weights[shard]))
 }
 
 // Candidates returns the members that may take shard, in the order in which to try them. The caller must not change

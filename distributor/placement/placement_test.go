@@ -101,14 +101,14 @@ func TestEveryMemberIsACandidateAndNoneOwnsTooMuch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		shards := rapid.Uint32Range(1, 200).Draw(t, "shards")
 		all := members(rapid.IntRange(1, 20).Draw(t, "members"))
-		m := Assign(shards, rapid.Permutation(append(slices.Clone(all), all[0])).Draw(t, "order"))
+		m := Assign(shards, rapid.Permutation(append(slices.Clone(all), all[0])).Draw(t, "order"), nil)
 		owned := map[string]int{}
 		for shard := range shards {
 			candidates := m.Candidates(shard)
 			if got := slices.Sorted(slices.Values(candidates)); !slices.Equal(got, slices.Sorted(slices.Values(all))) {
 				t.Fatalf("candidates %v of members %v", got, all)
 			}
-			if other := Assign(shards, all).Candidates(shard); !slices.Equal(candidates, other) {
+			if other := Assign(shards, all, nil).Candidates(shard); !slices.Equal(candidates, other) {
 				t.Fatalf("shard %d: %v, and with the members in another order %v", shard, candidates, other)
 			}
 			owned[candidates[0]]++
@@ -125,7 +125,7 @@ func TestEveryMemberIsACandidateAndNoneOwnsTooMuch(t *testing.T) {
 func TestOneMoreMemberMovesAboutItsPart(t *testing.T) {
 	const shards = 256
 	for n := 2; n < 20; n++ {
-		before, after := Assign(shards, members(n)), Assign(shards, members(n+1))
+		before, after := Assign(shards, members(n), nil), Assign(shards, members(n+1), nil)
 		moved := 0
 		for shard := range uint32(shards) {
 			if before.Candidates(shard)[0] != after.Candidates(shard)[0] {
@@ -139,10 +139,10 @@ func TestOneMoreMemberMovesAboutItsPart(t *testing.T) {
 }
 
 func TestWithoutMembersThereIsNoCandidate(t *testing.T) {
-	if got := Assign(4, nil).Candidates(3); len(got) != 0 {
+	if got := Assign(4, nil, nil).Candidates(3); len(got) != 0 {
 		t.Errorf("candidates %v", got)
 	}
-	if got := Assign(4, members(1)).Candidates(9); len(got) != 1 {
+	if got := Assign(4, members(1), nil).Candidates(9); len(got) != 1 {
 		t.Errorf("a shard beyond the assigned ones has candidates %v", got)
 	}
 }

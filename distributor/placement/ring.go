@@ -19,16 +19,31 @@ type Ring struct {
 
 // Shard returns the shard of a series, which is given by the hash of its labels.
 func (r Ring) Shard(id tenant.ID, service string, series uint64) uint32 {
-	all := max(r.Shards, 1)
-	ofTenant, first := all, uint32(0)
-	if r.PerTenant > 0 && r.PerTenant < all {
-		ofTenant, first = r.PerTenant, jump(hash(string(id)), all)
+	of := r.divide(id, service)
+	return of.at(jump(series, of.count))
+}
+
+// Turn returns the shard of the service whose turn it is.
+func (r Ring) Turn(id tenant.ID, service string, turn uint64) uint32 {
+	of := r.divide(id, service)
+	return of.at(uint32(turn % uint64(of.count)))
+}
+
+// arc is the shards of a service: count of them, from service0 on, in the circle of its tenant's, which are ofTenant from first on in the
+// circle of all.
+type arc struct{ all, first, ofTenant, service0, count uint32 }
+
+func (a arc) at(i uint32) uint32 { return (a.first + (a.service0+i)%a.ofTenant) % a.all }
+
+func (r Ring) divide(id tenant.ID, service string) arc {
+	a := arc{all: max(r.Shards, 1)}
+	a.ofTenant = a.all
+	if r.PerTenant > 0 && r.PerTenant < a.all {
+		a.ofTenant, a.first = r.PerTenant, jump(hash(string(id)), a.all)
 	}
-	ofService := min(max(r.PerService, 1), ofTenant)
-	// A tenant's shards, and a service's among them, follow one another in a circle.
-	service0 := jump(hash(string(id), service), ofTenant)
-	inService := (service0 + jump(series, ofService)) % ofTenant
-	return (first + inService) % all
+	a.count = min(max(r.PerService, 1), a.ofTenant)
+	a.service0 = jump(hash(string(id), service), a.ofTenant)
+	return a
 }
 
 // jump is the consistent hash of Lamping and Veach (2014): it returns a bucket below n, and where n grows by one, a

@@ -133,7 +133,10 @@ type HeartbeatResponse struct {
 	// Sorted by node.
 	Members []*Member `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
 	// How long the announcement holds, in milliseconds; a node announces itself three times as often.
-	LeaseMs       uint32 `protobuf:"varint,2,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	LeaseMs uint32 `protobuf:"varint,2,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// How profiles are to be divided into shards. Absent while the leader has not watched for long enough to say: whoever
+	// has rules keeps them.
+	Placement     *Placement `protobuf:"bytes,3,opt,name=placement,proto3" json:"placement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -182,6 +185,243 @@ func (x *HeartbeatResponse) GetLeaseMs() uint32 {
 	return 0
 }
 
+func (x *HeartbeatResponse) GetPlacement() *Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+// Placement says what of everybody's pushes is too much for one place.
+type Placement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenants that need more than one shard, sorted. All others have one.
+	Tenants []*TenantPlacement `protobuf:"bytes,1,rep,name=tenants,proto3" json:"tenants,omitempty"`
+	// The shards that are busier than the rest, sorted.
+	Shards        []*ShardLoad `protobuf:"bytes,2,rep,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Placement) Reset() {
+	*x = Placement{}
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Placement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Placement) ProtoMessage() {}
+
+func (x *Placement) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Placement.ProtoReflect.Descriptor instead.
+func (*Placement) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Placement) GetTenants() []*TenantPlacement {
+	if x != nil {
+		return x.Tenants
+	}
+	return nil
+}
+
+func (x *Placement) GetShards() []*ShardLoad {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+type ShardLoad struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Shard uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	// How many quiet shards, each of which counts as 1, a segment-writer could have instead.
+	Weight        uint32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShardLoad) Reset() {
+	*x = ShardLoad{}
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardLoad) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardLoad) ProtoMessage() {}
+
+func (x *ShardLoad) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShardLoad.ProtoReflect.Descriptor instead.
+func (*ShardLoad) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ShardLoad) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ShardLoad) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+type TenantPlacement struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Shards uint32                 `protobuf:"varint,2,opt,name=shards,proto3" json:"shards,omitempty"`
+	// The services that need more than one of the tenant's shards, sorted.
+	Services      []*ServicePlacement `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TenantPlacement) Reset() {
+	*x = TenantPlacement{}
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TenantPlacement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TenantPlacement) ProtoMessage() {}
+
+func (x *TenantPlacement) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TenantPlacement.ProtoReflect.Descriptor instead.
+func (*TenantPlacement) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TenantPlacement) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *TenantPlacement) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *TenantPlacement) GetServices() []*ServicePlacement {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+type ServicePlacement struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Shards  uint32                 `protobuf:"varint,2,opt,name=shards,proto3" json:"shards,omitempty"`
+	// Profiles go to the shards in turns, whatever their series: a few series may be most of the service.
+	RoundRobin    bool `protobuf:"varint,3,opt,name=round_robin,json=roundRobin,proto3" json:"round_robin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePlacement) Reset() {
+	*x = ServicePlacement{}
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePlacement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePlacement) ProtoMessage() {}
+
+func (x *ServicePlacement) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePlacement.ProtoReflect.Descriptor instead.
+func (*ServicePlacement) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ServicePlacement) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServicePlacement) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *ServicePlacement) GetRoundRobin() bool {
+	if x != nil {
+		return x.RoundRobin
+	}
+	return false
+}
+
 type LeaveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -191,7 +431,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[3]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -203,7 +443,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[3]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -216,7 +456,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{3}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LeaveRequest) GetNode() string {
@@ -234,7 +474,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +486,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +499,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{4}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{8}
 }
 
 var File_kiln_metastore_v1_membership_proto protoreflect.FileDescriptor
@@ -272,10 +512,26 @@ const file_kiln_metastore_v1_membership_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05roles\x18\x03 \x03(\tR\x05roles\"E\n" +
 	"\x10HeartbeatRequest\x121\n" +
-	"\x06member\x18\x01 \x01(\v2\x19.kiln.metastore.v1.MemberR\x06member\"c\n" +
+	"\x06member\x18\x01 \x01(\v2\x19.kiln.metastore.v1.MemberR\x06member\"\x9f\x01\n" +
 	"\x11HeartbeatResponse\x123\n" +
 	"\amembers\x18\x01 \x03(\v2\x19.kiln.metastore.v1.MemberR\amembers\x12\x19\n" +
-	"\blease_ms\x18\x02 \x01(\rR\aleaseMs\"\"\n" +
+	"\blease_ms\x18\x02 \x01(\rR\aleaseMs\x12:\n" +
+	"\tplacement\x18\x03 \x01(\v2\x1c.kiln.metastore.v1.PlacementR\tplacement\"\x7f\n" +
+	"\tPlacement\x12<\n" +
+	"\atenants\x18\x01 \x03(\v2\".kiln.metastore.v1.TenantPlacementR\atenants\x124\n" +
+	"\x06shards\x18\x02 \x03(\v2\x1c.kiln.metastore.v1.ShardLoadR\x06shards\"9\n" +
+	"\tShardLoad\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\rR\x06weight\"\x82\x01\n" +
+	"\x0fTenantPlacement\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
+	"\x06shards\x18\x02 \x01(\rR\x06shards\x12?\n" +
+	"\bservices\x18\x03 \x03(\v2#.kiln.metastore.v1.ServicePlacementR\bservices\"e\n" +
+	"\x10ServicePlacement\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
+	"\x06shards\x18\x02 \x01(\rR\x06shards\x12\x1f\n" +
+	"\vround_robin\x18\x03 \x01(\bR\n" +
+	"roundRobin\"\"\n" +
 	"\fLeaveRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
 	"\rLeaveResponse2\xb7\x01\n" +
@@ -295,26 +551,34 @@ func file_kiln_metastore_v1_membership_proto_rawDescGZIP() []byte {
 	return file_kiln_metastore_v1_membership_proto_rawDescData
 }
 
-var file_kiln_metastore_v1_membership_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_kiln_metastore_v1_membership_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_kiln_metastore_v1_membership_proto_goTypes = []any{
 	(*Member)(nil),            // 0: kiln.metastore.v1.Member
 	(*HeartbeatRequest)(nil),  // 1: kiln.metastore.v1.HeartbeatRequest
 	(*HeartbeatResponse)(nil), // 2: kiln.metastore.v1.HeartbeatResponse
-	(*LeaveRequest)(nil),      // 3: kiln.metastore.v1.LeaveRequest
-	(*LeaveResponse)(nil),     // 4: kiln.metastore.v1.LeaveResponse
+	(*Placement)(nil),         // 3: kiln.metastore.v1.Placement
+	(*ShardLoad)(nil),         // 4: kiln.metastore.v1.ShardLoad
+	(*TenantPlacement)(nil),   // 5: kiln.metastore.v1.TenantPlacement
+	(*ServicePlacement)(nil),  // 6: kiln.metastore.v1.ServicePlacement
+	(*LeaveRequest)(nil),      // 7: kiln.metastore.v1.LeaveRequest
+	(*LeaveResponse)(nil),     // 8: kiln.metastore.v1.LeaveResponse
 }
 var file_kiln_metastore_v1_membership_proto_depIdxs = []int32{
 	0, // 0: kiln.metastore.v1.HeartbeatRequest.member:type_name -> kiln.metastore.v1.Member
 	0, // 1: kiln.metastore.v1.HeartbeatResponse.members:type_name -> kiln.metastore.v1.Member
-	1, // 2: kiln.metastore.v1.MembershipService.Heartbeat:input_type -> kiln.metastore.v1.HeartbeatRequest
-	3, // 3: kiln.metastore.v1.MembershipService.Leave:input_type -> kiln.metastore.v1.LeaveRequest
-	2, // 4: kiln.metastore.v1.MembershipService.Heartbeat:output_type -> kiln.metastore.v1.HeartbeatResponse
-	4, // 5: kiln.metastore.v1.MembershipService.Leave:output_type -> kiln.metastore.v1.LeaveResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 2: kiln.metastore.v1.HeartbeatResponse.placement:type_name -> kiln.metastore.v1.Placement
+	5, // 3: kiln.metastore.v1.Placement.tenants:type_name -> kiln.metastore.v1.TenantPlacement
+	4, // 4: kiln.metastore.v1.Placement.shards:type_name -> kiln.metastore.v1.ShardLoad
+	6, // 5: kiln.metastore.v1.TenantPlacement.services:type_name -> kiln.metastore.v1.ServicePlacement
+	1, // 6: kiln.metastore.v1.MembershipService.Heartbeat:input_type -> kiln.metastore.v1.HeartbeatRequest
+	7, // 7: kiln.metastore.v1.MembershipService.Leave:input_type -> kiln.metastore.v1.LeaveRequest
+	2, // 8: kiln.metastore.v1.MembershipService.Heartbeat:output_type -> kiln.metastore.v1.HeartbeatResponse
+	8, // 9: kiln.metastore.v1.MembershipService.Leave:output_type -> kiln.metastore.v1.LeaveResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_kiln_metastore_v1_membership_proto_init() }
@@ -328,7 +592,7 @@ func file_kiln_metastore_v1_membership_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_metastore_v1_membership_proto_rawDesc), len(file_kiln_metastore_v1_membership_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
