@@ -126,10 +126,34 @@ func checkTime(p *profile.Profile, start int64, now time.Time, lim tenant.Limits
 	return nil
 }
 
+// checkFilled holds a profile that was not decoded to what the decoder would have refused. Its references are valid.
+func checkFilled(p *profile.Profile, lim tenant.Limits) error {
+	limits := pprof.LimitsOf(lim)
+	if n := len(p.SampleTypes); n == 0 || n > limits.MaxSampleTypes && limits.MaxSampleTypes > 0 {
+		return refuse(reasonMalformed, "the profile has %d sample types, want 1 to %d", n, limits.MaxSampleTypes)
+	}
+	if err := limits.Check(p.Samples(), p.Size()); err != nil {
+		return err
+	}
+	for i := range p.Samples() {
+		if n := len(p.LabelsOf(i)); n > limits.MaxSampleLabels && limits.MaxSampleLabels > 0 {
+			return &pprof.LimitError{What: "labels of a sample", Limit: limits.MaxSampleLabels}
+		}
+	}
+	for i := range p.Strings {
+		if s := p.String(uint32(i)); !utf8.Valid(s) {
+			return refuse(reasonMalformed, "the name %.80q is not UTF-8", s)
+		}
+	}
+	return nil
+}
+
 // refuseDecode names the reason of an error of the decoder.
 func refuseDecode(err error) error {
 	limit := new(pprof.LimitError)
 	switch {
+	case errors.As(err, new(*refusal)):
+		return err
 	case !errors.As(err, &limit):
 		return &refusal{reasonMalformed, err}
 	case limit.What == "samples":

@@ -70,20 +70,35 @@ func (d *Distributor) Ingest() http.Handler { return d.ingest }
 // store is the distributor as the /ingest handler sees it.
 type store struct{ d *Distributor }
 
-// Store makes one profile durable.
-func (s store) Store(ctx context.Context, t tenant.ID, in ingest.Upload) error {
+// Store makes the profiles of a request durable: all are handed to the writer before any is waited for.
+func (s store) Store(ctx context.Context, t tenant.ID, in []ingest.Upload) error {
 	defer s.d.observe(time.Now())
 	r := &request{tenant: t, limits: s.d.cfg.Limits(t)}
-	u := upload{series: in.Labels, kind: in.Kind, body: in.Profile, start: in.Start}
-	wait, err := s.d.append(ctx, r, &u)
-	if err == nil {
-		err = wait(ctx)
+	uploads := make([]upload, len(in))
+	for i, u := range in {
+		uploads[i] = upload{series: u.Labels, kind: u.Kind, body: u.Profile, fix: u.Fix, fill: u.Fill, start: u.Start}
 	}
-	if err == nil {
-		return nil
+	var failures []failure
+	for i, err := range s.d.storeAll(ctx, r, uploads) {
+		if err == nil {
+			continue
+		}
+		s.d.metrics.discard(reasonOf(err), 1)
+		if len(in) == 1 {
+			return connect.NewError(codeOf(err), errors.New(message(err)))
+		}
+		failures = append(failures, failure{series: i, err: err, what: in[i].What})
 	}
-	s.d.metrics.discard(reasonOf(err), 1)
-	return connect.NewError(codeOf(err), errors.New(message(err)))
+	return joinFailures(failures)
+}
+
+// Refused counts a request whose profiles could not be read.
+func (s store) Refused(status int, err error) {
+	if status == http.StatusRequestEntityTooLarge {
+		s.d.metrics.discard(reasonBody, 1)
+		return
+	}
+	s.d.metrics.discard(reasonOf(refuseDecode(err)), 1)
 }
 
 func (d *Distributor) observe(start time.Time) {
@@ -105,7 +120,9 @@ type upload struct {
 	kind   func(*profile.Profile) string
 	id     string // as sent, or empty
 	body   []byte
-	start  int64 // the time of a profile that has none; 0: ours
+	fix    func(*profile.Profile) error // changes the decoded profile first of all, or nil
+	fill   func(*profile.Profile) error // fills a profile that was Reset, instead of decoding body; its references are valid
+	start  int64                        // the time of a profile that has none; 0: ours
 
 	index, profile int // where it stands in a push
 }
@@ -148,10 +165,11 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 		return nil, id, err
 	}
 	p := &dec.profile
-	if err := r.decode(dec, u.body); err != nil {
+	size, err := r.decode(dec, u)
+	if err != nil {
 		return nil, id, err
 	}
-	d.metrics.rawBytes.Add(float64(len(p.Data)))
+	d.metrics.rawBytes.Add(float64(size))
 	series := u.series
 	if u.kind != nil {
 		series = series.With(labels.Name, u.kind(p))
@@ -189,16 +207,34 @@ func readID(s string) (profile.ID, error) {
 	return id, nil
 }
 
-// decode decodes a profile unless the profiles of its request have reached their limit together.
-func (r *request) decode(dec *decoding, body []byte) error {
+// decode decodes or fills a profile unless the profiles of its request have reached their limit together. It returns how
+// large the profile is.
+func (r *request) decode(dec *decoding, u *upload) (size int, err error) {
 	limit := int64(r.limits.MaxRequestBytes)
 	if r.decoded.Load() < limit {
-		if err := dec.decoder.Decode(body, pprof.LimitsOf(r.limits), &dec.profile); err != nil {
-			return refuseDecode(err)
+		if size, err = r.fill(dec, u); err != nil {
+			return 0, refuseDecode(err)
 		}
-		if r.decoded.Add(int64(len(dec.profile.Data))) <= limit {
-			return nil
+		if r.decoded.Add(int64(size)) <= limit {
+			return size, nil
 		}
 	}
-	return refuse(reasonBody, "the profiles of the request exceed the limit of %d bytes after decompression", limit)
+	return 0, refuse(reasonBody, "the profiles of the request exceed the limit of %d bytes after decompression", limit)
+}
+
+// fill brings the profile of an upload into dec.profile and returns how large it is.
+func (r *request) fill(dec *decoding, u *upload) (int, error) {
+	p := &dec.profile
+	if u.fill != nil {
+		p.Reset()
+		if err := u.fill(p); err != nil {
+			return 0, err
+		}
+		return p.Size(), checkFilled(p, r.limits)
+	}
+	err := dec.decoder.Decode(u.body, pprof.LimitsOf(r.limits), p)
+	if err == nil && u.fix != nil {
+		err = u.fix(p)
+	}
+	return len(p.Data), err
 }

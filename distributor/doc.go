@@ -2,7 +2,8 @@
 //
 // There is one type, Distributor. Push is the RPC push.v1.PusherService/Push, Ingest the HTTP handler of POST /ingest;
 // both end in the same steps for every profile: decode, name, validate, normalise, give it a time, hand it to a
-// SegmentWriter, wait until it is durable. A profile is decoded once, into memory that the next one uses again.
+// SegmentWriter, wait until it is durable. A profile is decoded once, into memory that the next one uses again. One that did
+// not come as pprof is filled in by whoever read it, and held to the limits of the decoder.
 //
 // # What an answer means
 //

@@ -29,7 +29,7 @@ func (d *Distributor) Push(ctx context.Context, req *connect.Request[pushv1.Push
 		if err != nil {
 			u := &uploads[i]
 			d.metrics.discard(reasonOf(err), 1)
-			failures = append(failures, failure{u.index, u.profile, u.series.Get(labels.ServiceName), err})
+			failures = append(failures, failure{series: u.index, profile: u.profile, service: u.series.Get(labels.ServiceName), err: err})
 		}
 	}
 	if err := joinFailures(failures); err != nil {
@@ -70,7 +70,7 @@ func (d *Distributor) readRequest(msg *pushv1.PushRequest, lim tenant.Limits) ([
 		series, err := readSeries(s.GetLabels(), lim)
 		if err != nil {
 			d.metrics.discard(reasonOf(err), len(s.GetSamples()))
-			failures = append(failures, failure{i, -1, series.Get(labels.ServiceName), err})
+			failures = append(failures, failure{series: i, profile: -1, service: series.Get(labels.ServiceName), err: err})
 			continue
 		}
 		for j, sample := range s.GetSamples() {

@@ -85,9 +85,13 @@ type failure struct {
 	profile int // -1: all of the series
 	service string
 	err     error
+	what    string // says which it is, instead of the fields above; or empty
 }
 
 func (f failure) String() string {
+	if f.what != "" {
+		return f.what + ": " + message(f.err)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "series %d", f.series)
 	if f.service != "" {

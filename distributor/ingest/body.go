@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime/multipart"
 	"net/http"
 	"sync"
 
@@ -15,10 +14,6 @@ import (
 )
 
 const (
-	// maxParts is more than any SDK sends: four.
-	maxParts = 16
-	// maxConfig is far more than sample_type_config needs for the most sample types a profile may have.
-	maxConfig = 64 << 10
 	// maxKept is the largest buffer that waits for the next request: the few that are larger are not worth it.
 	maxKept = 1 << 20
 	// freeRatio is what a gzipped body may inflate to whatever the ratio.
@@ -38,9 +33,10 @@ func statusErrorf(status int, format string, args ...any) error {
 	return &statusError{status, fmt.Errorf(format, args...)}
 }
 
-// buffers holds the bytes of one request. Its fields are reused by the next.
+// buffers holds the bytes of one request: as they came, inflated, the profile of a form, and that inflated. They are
+// reused by the next.
 type buffers struct {
-	body, inflated, part bytes.Buffer
+	body, inflated, part, inflatedPart bytes.Buffer
 }
 
 var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
@@ -48,7 +44,7 @@ var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 func getBuffers() *buffers { return bufferPool.Get().(*buffers) }
 
 func (b *buffers) release() {
-	for _, buf := range []*bytes.Buffer{&b.body, &b.inflated, &b.part} {
+	for _, buf := range []*bytes.Buffer{&b.body, &b.inflated, &b.part, &b.inflatedPart} {
 		if buf.Cap() > maxKept {
 			*buf = bytes.Buffer{}
 		}
@@ -57,8 +53,9 @@ func (b *buffers) release() {
 	bufferPool.Put(b)
 }
 
-// read returns the body of r, inflated where the request is gzipped as a whole.
-func (b *buffers) read(w http.ResponseWriter, r *http.Request, form bool, limits tenant.Limits) ([]byte, error) {
+// read returns the body of r, inflated where the request is gzipped as a whole. mayBeGzip says of a body that it may
+// look like gzip and be left alone.
+func (b *buffers) read(w http.ResponseWriter, r *http.Request, mayBeGzip bool, limits tenant.Limits) ([]byte, error) {
 	limit := int64(limits.MaxBody)
 	if r.ContentLength > limit {
 		return nil, statusErrorf(http.StatusRequestEntityTooLarge, "the body has %d bytes, more than the limit of %d", r.ContentLength, limit)
@@ -74,15 +71,14 @@ func (b *buffers) read(w http.ResponseWriter, r *http.Request, form bool, limits
 	body := b.body.Bytes()
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
-		// A form never starts like gzip. A bare profile may, and its decoder knows.
-		if form && gzipped(body) {
-			return b.inflate(body, limits)
+		if !mayBeGzip && gzipped(body) {
+			return inflate(&b.inflated, body, limits)
 		}
 		return body, nil
 	case "gzip":
-		return b.inflate(body, limits)
+		return inflate(&b.inflated, body, limits)
 	default:
-		return nil, statusErrorf(http.StatusBadRequest, "header Content-Encoding: %.40q is not supported, only gzip is", encoding)
+		return nil, statusErrorf(http.StatusUnsupportedMediaType, "header Content-Encoding: %.40q is not supported, only gzip is", encoding)
 	}
 }
 
@@ -90,65 +86,20 @@ func gzipped(b []byte) bool { return len(b) > 2 && b[0] == 0x1f && b[1] == 0x8b 
 
 var gzipPool = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
-func (b *buffers) inflate(body []byte, limits tenant.Limits) ([]byte, error) {
+// inflate inflates a body into to, at most to what the profiles of a request may take together.
+func inflate(to *bytes.Buffer, body []byte, limits tenant.Limits) ([]byte, error) {
 	zr := gzipPool.Get().(*gzip.Reader)
 	defer gzipPool.Put(zr)
 	if err := zr.Reset(bytes.NewReader(body)); err != nil {
 		return nil, statusErrorf(http.StatusBadRequest, "the body is not gzip: %w", err)
 	}
 	limit := int64(min(limits.MaxRequestBytes, max(freeRatio, len(body)*limits.MaxRatio)))
-	n, err := b.inflated.ReadFrom(io.LimitReader(zr, limit+1))
+	n, err := to.ReadFrom(io.LimitReader(zr, limit+1))
 	if err != nil {
 		return nil, statusErrorf(http.StatusBadRequest, "inflate the gzipped body: %w", err)
 	}
 	if n > limit {
 		return nil, statusErrorf(http.StatusRequestEntityTooLarge, "the body of %d gzipped bytes inflates beyond the limit of %d", len(body), limit)
 	}
-	return b.inflated.Bytes(), nil
-}
-
-// readForm returns the profile of a form and what it says of sample types.
-func (b *buffers) readForm(body []byte, boundary string) ([]byte, sampleTypes, error) {
-	var config sampleTypes
-	found := false
-	form := multipart.NewReader(bytes.NewReader(body), boundary)
-	for range maxParts {
-		part, err := form.NextRawPart()
-		if errors.Is(err, io.EOF) {
-			if !found {
-				return nil, nil, errors.New("the form has no part profile")
-			}
-			return b.part.Bytes(), config, nil
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("read the form: %w", err)
-		}
-		switch part.FormName() {
-		case "profile":
-			if found {
-				return nil, nil, errors.New("the form has more than one part profile")
-			}
-			found = true
-			_, err = b.part.ReadFrom(part)
-		case "sample_type_config":
-			config, err = readConfig(part)
-		case "prev_profile":
-			return nil, nil, errors.New("the form has a part prev_profile: cumulative profiles are not subtracted here, send the difference")
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("read the form: %w", err)
-		}
-	}
-	return nil, nil, fmt.Errorf("the form has more than %d parts", maxParts)
-}
-
-func readConfig(part io.Reader) (sampleTypes, error) {
-	text, err := io.ReadAll(io.LimitReader(part, maxConfig+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxConfig {
-		return nil, fmt.Errorf("part sample_type_config: more than %d bytes", maxConfig)
-	}
-	return parseSampleTypes(text)
+	return to.Bytes(), nil
 }

@@ -1,24 +1,22 @@
-// Package ingest reads what the profiling SDKs send to POST /ingest: a profile as the body or as a part of a form, and
-// everything said about it in the query.
+// Package ingest reads what the profiling SDKs send to POST /ingest, in any of their formats, and what they say about it in
+// the query. docs/ingest.md is the page for its users.
 //
-// There are two types of note. A Handler answers the requests; an Upload is the profile it found in one, which it
-// hands to a Store. The door for all writes, package distributor, is that store: limits, decoding and validation
-// happen there, the same as for every other way in.
+// There are two types of note. A Handler answers the requests; an Upload is a profile it found in one, and hands to a
+// Store with all others of the request. The door for all writes, package distributor, is that store: limits, decoding and
+// validation happen there, the same as for every other way in.
 //
-// # The query
+// # The formats
 //
-//	name             app{label=value,...}: the program, and labels of its profiles
-//	from, until      when the capture began and ended; see ParseTime. Missing: now
-//	spyName          the SDK, kept as the label pyroscope_spy
-//	format           pprof, or missing with a form. The other formats that SDKs know are refused by name
-//	sampleRate, units, aggregationType
-//	                 describe formats that cannot describe themselves; checked, but pprof needs none of them
+// A pprof is passed on as it is: decoding it is the store's business. All others become a profile.Builder here, one for
+// each profile, and the store is given a function that fills a profile from it. Each format is a file:
 //
-// # The body
+//	folded.go      groups and lines: text, a line for each stack
+//	tree.go        tree and trie: nodes in preorder
+//	speedscope.go  JSON, one profile for each unit
+//	jfr/           recordings of the JVM, one profile for each kind of event
 //
-// A pprof, or multipart/form-data with the parts profile and, optionally, sample_type_config: JSON that says of some
-// sample types how to show them. Either may be gzipped, with or without a Content-Encoding that says so. A form with
-// the part prev_profile is refused: its client expects the server to subtract one cumulative profile from the next.
+// stacks.go holds what the first three share: a builder that never grows beyond the limits of a tenant, and what the ending of
+// a program's name says about values whose format does not say what they count. spy.go mends what some SDKs send.
 //
 // # Sharp edges
 //
@@ -27,5 +25,6 @@
 // memory:alloc_space:bytes:space:bytes, as one that an agent scraped. Values are stored as sent: cumulative is read and
 // changes nothing.
 //
-// Clients take every status but 200 for a failure, and drop the profile: 200 is sent only once it is durable.
+// Clients take every status but 200 for a failure, and drop the profile: 200 is sent only once everything in the request
+// is durable. A recording without an event that is stored has nothing to lose and gets it at once.
 package ingest

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"connectrpc.com/connect"
@@ -19,7 +21,7 @@ import (
 // election takes.
 const retryAfter = "1"
 
-// Upload is the profile of one request.
+// Upload is a profile of a request.
 type Upload struct {
 	// Labels of the series without the kind (__name__), which the sample types decide.
 	Labels labels.Labels
@@ -27,14 +29,24 @@ type Upload struct {
 	Kind func(*profile.Profile) string
 	// Profile is pprof, gzipped or raw. It must not be used after Store has returned.
 	Profile []byte
+	// Fix, which may be nil, changes the decoded profile before anything else looks at it.
+	Fix func(*profile.Profile) error
+	// Fill is used instead of Profile and Fix for profiles that did not come as pprof: it writes the profile into one
+	// that was Reset. It may be called once, and not after Store has returned.
+	Fill func(*profile.Profile) error
+	// What says in messages which of several profiles of a request this is.
+	What string
 	// Start is when the capture began if the profile itself does not say, Unix nanoseconds.
 	Start int64
 }
 
-// Store takes a profile. It returns nil once the profile is durable, else a *connect.Error whose code says whose
-// fault it is and whose message says what is wrong.
+// Store takes the profiles of a request.
 type Store interface {
-	Store(ctx context.Context, id tenant.ID, upload Upload) error
+	// Store returns nil once all profiles are durable, else a *connect.Error whose code says whose fault it is and whose
+	// message says which profile is not durable and why.
+	Store(ctx context.Context, id tenant.ID, uploads []Upload) error
+	// Refused counts a request whose profiles could not be read, and is answered with this HTTP status.
+	Refused(status int, err error)
 }
 
 // Handler answers POST /ingest. The tenant comes with the context of the request.
@@ -43,11 +55,13 @@ type Handler struct {
 	limits func(tenant.ID) tenant.Limits
 	now    func() time.Time
 	log    *slog.Logger
+	// slots bound the requests that are read at the same time and whose profiles are not pprof, and so the memory for it.
+	slots chan struct{}
 }
 
 // NewHandler returns a handler that hands profiles to store.
 func NewHandler(store Store, limits func(tenant.ID) tenant.Limits, now func() time.Time, log *slog.Logger) *Handler {
-	return &Handler{store: store, limits: limits, now: now, log: log}
+	return &Handler{store: store, limits: limits, now: now, log: log, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // ServeHTTP answers 200 without a body once the profile is durable, and otherwise a JSON object with a code and a
@@ -77,20 +91,42 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	}
 	b := getBuffers()
 	defer b.release()
-	body, err := b.read(w, r, p.form, h.limits(id))
+	limits := h.limits(id)
+	body, err := b.read(w, r, p.format == formatPprof && !p.form, limits)
+	var uploads []Upload
+	if err == nil {
+		uploads, err = h.read(ctx, &p, b, body, limits)
+	}
 	if err != nil {
+		if status, _ := statusOf(err); status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge {
+			h.store.Refused(status, err)
+		}
 		return err
 	}
-	var config sampleTypes
-	if p.form {
-		if body, config, err = b.readForm(body, p.boundary); err != nil {
-			return &statusError{http.StatusBadRequest, err}
+	if len(uploads) == 0 {
+		return nil // a recording of nothing that is stored
+	}
+	return h.store.Store(ctx, id, uploads)
+}
+
+// read reads the profiles of a request. A panic is a mistake of ours that some body brought to light: that request
+// fails, and would again, so the client is told not to repeat it.
+func (h *Handler) read(ctx context.Context, p *params, b *buffers, body []byte, limits tenant.Limits) (uploads []Upload, err error) {
+	if p.format != formatPprof {
+		select {
+		case h.slots <- struct{}{}:
+			defer func() { <-h.slots }()
+		case <-ctx.Done():
+			return nil, statusErrorf(http.StatusServiceUnavailable, "wait for other requests to be read: %w", ctx.Err())
 		}
 	}
-	if len(body) == 0 {
-		return statusErrorf(http.StatusBadRequest, "the profile is empty")
-	}
-	return h.store.Store(ctx, id, Upload{Labels: p.labels, Kind: config.kind, Profile: body, Start: p.from.UnixNano()})
+	defer func() {
+		if x := recover(); x != nil {
+			h.log.ErrorContext(ctx, "panic while a profile was read", "format", p.format, "panic", x, "stack", string(debug.Stack()))
+			uploads, err = nil, statusErrorf(http.StatusBadRequest, "format %s: the profile could not be read", p.format)
+		}
+	}()
+	return p.read(b, body, limits)
 }
 
 // fail answers with an error. Outages are logged where they happen; here only what nobody else would tell.
@@ -147,6 +183,8 @@ func codeOfStatus(status int) connect.Code {
 		return connect.CodeUnimplemented
 	case http.StatusRequestTimeout:
 		return connect.CodeDeadlineExceeded
+	case http.StatusServiceUnavailable:
+		return connect.CodeUnavailable
 	default:
 		return connect.CodeInvalidArgument
 	}

@@ -11,6 +11,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -29,23 +30,39 @@ var now = time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 
 // shelf is a store that decodes and remembers what it is given.
 type shelf struct {
-	uploads []Upload
-	kinds   []string
-	err     error
+	uploads  []Upload
+	kinds    []string
+	profiles []*profile.Profile
+	refused  int
+	err      error
 }
 
-func (s *shelf) Store(_ context.Context, id tenant.ID, u Upload) error {
+func (s *shelf) Store(_ context.Context, id tenant.ID, uploads []Upload) error {
 	if id != "acme" {
 		return errors.New("wrong tenant " + string(id))
 	}
-	var p profile.Profile
-	if err := pprof.NewDecoder().Decode(u.Profile, pprof.Limits{MaxBytes: 4 << 20}, &p); err != nil {
-		return connect.NewError(connect.CodeInvalidArgument, err)
+	for _, u := range uploads {
+		p := new(profile.Profile)
+		p.Reset()
+		var err error
+		if u.Fill != nil {
+			err = u.Fill(p)
+		} else {
+			err = pprof.NewDecoder().Decode(u.Profile, pprof.Limits{MaxBytes: 4 << 20}, p)
+		}
+		if err == nil && u.Fix != nil {
+			err = u.Fix(p)
+		}
+		if err != nil {
+			return connect.NewError(connect.CodeInvalidArgument, err)
+		}
+		u.Profile = slices.Clone(u.Profile)
+		s.uploads, s.kinds, s.profiles = append(s.uploads, u), append(s.kinds, u.Kind(p)), append(s.profiles, p)
 	}
-	u.Profile = slices.Clone(u.Profile)
-	s.uploads, s.kinds = append(s.uploads, u), append(s.kinds, u.Kind(&p))
 	return s.err
 }
+
+func (s *shelf) Refused(int, error) { s.refused++ }
 
 // part is one part of a form.
 type part struct{ name, file, content string }
@@ -191,9 +208,6 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"bad until", "name=a&until=later", contentType, pprofForm, nil, 400, "parameter until"},
 		{"until before from", "name=a&from=now-1h&until=now-2h", contentType, pprofForm, nil, 400, "before from"},
 		{"aggregation", "name=a&aggregationType=median", contentType, pprofForm, nil, 400, "aggregationType"},
-		{"no format", "name=a", "", "main;work 12\n", nil, 400, "format groups is not supported"},
-		{"jfr", "name=a&format=jfr", "", "FLR", nil, 400, "format jfr is not supported"},
-		{"trie", "name=a", "binary/octet-stream+trie", "x", nil, 400, "format trie is not supported"},
 		{"unknown format", "name=a&format=svg", "", "x", nil, 400, `"svg"`},
 		{"no boundary", "name=a", "multipart/form-data", pprofForm, nil, 400, "boundary"},
 		{"form without profile", "name=a", none[1], none[0], nil, 400, "no part profile"},
@@ -206,7 +220,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"not a profile", "name=a&format=pprof", "", "hello", nil, 400, "malformed profile"},
 		{"cut gzip", "name=a&format=pprof", "", cpu()[:1000], nil, 400, "gunzip"},
 		{"not gzip though it says so", "name=a&format=pprof", "", raw(), func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, 400, "not gzip"},
-		{"other encoding", "name=a&format=pprof", "", raw(), func(r *http.Request) { r.Header.Set("Content-Encoding", "br") }, 400, `"br"`},
+		{"other encoding", "name=a&format=pprof", "", raw(), func(r *http.Request) { r.Header.Set("Content-Encoding", "br") }, 415, `"br"`},
 		{"body too large", "name=a&format=pprof", "", strings.Repeat("x", 1<<20+1), nil, 413, "1048576"},
 		{"body too large without a length", "name=a&format=pprof", "", strings.Repeat("x", 1<<20+1), func(r *http.Request) { r.ContentLength = -1 }, 413, "1048576"},
 		{"bomb", "name=a&format=pprof", "", gzipOf(strings.Repeat("\x00", 3<<20)), func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, 413, "inflates beyond"},
@@ -265,9 +279,12 @@ func TestNameBecomesLabels(t *testing.T) {
 		"checkout.cpu{}":                       labels.FromStrings("service_name", "checkout.cpu"),
 		"a{region=eu, zone=1}":                 labels.FromStrings("service_name", "a", "region", "eu", "zone", "1"),
 		"a{service_name=b,x=}":                 labels.FromStrings("service_name", "b", "app_name", "a"),
+		"a{service_name=b,app_name=c}":         labels.FromStrings("service_name", "b", "app_name", "c"),
+		"a{pyroscope_spy=gospy}":               labels.FromStrings("service_name", "a", "pyroscope_spy", "gospy"),
 		"a{__private__=1,__session_id__=cafe}": labels.FromStrings("service_name", "a", "__session_id__", "cafe"),
 	} {
-		got, err := parseName(name, "")
+		p, err := parseParams(url.Values{"name": {name}}, "", now)
+		got := p.series(p.app)
 		if want = want.With(labels.Delta, "false"); err != nil || labels.Compare(got, want) != 0 {
 			t.Errorf("%s has labels %s, %v; want %s", name, got, err, want)
 		}
@@ -318,6 +335,6 @@ func FuzzForm(f *testing.F) {
 		}
 		b := getBuffers()
 		defer b.release()
-		_, _, _ = b.readForm(body, p.boundary) // must not panic
+		_, _ = b.readForm(body, p.boundary, "profile") // must not panic
 	})
 }

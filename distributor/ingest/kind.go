@@ -43,7 +43,7 @@ func (config sampleTypes) kind(p *profile.Profile) string {
 	}
 	for _, t := range p.SampleTypes {
 		name = string(p.String(t.Type))
-		if c := config[name]; c != nil && c.DisplayName != "" {
+		if c := config.of(name); c != nil && c.DisplayName != "" {
 			name = c.DisplayName
 		}
 		if kind := kindOf(name); kind != "" {
@@ -51,6 +51,14 @@ func (config sampleTypes) kind(p *profile.Profile) string {
 		}
 	}
 	return name
+}
+
+// of returns what a configuration says of a sample type, whichever way it is written: see underscoreTypes.
+func (config sampleTypes) of(name string) *sampleType {
+	if c := config[name]; c != nil {
+		return c
+	}
+	return config[strings.ReplaceAll(name, "_", "-")]
 }
 
 // kindOf returns the kind that a sample type gives away, or "".

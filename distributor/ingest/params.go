@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"mime"
@@ -14,18 +15,29 @@ import (
 	"github.com/kilndb/kiln/labels"
 )
 
+// The formats, as the query names them.
 const (
-	formatPprof = "pprof"
-	// defaultSampleRate is what SDKs mean when they do not say: 100 samples a second.
-	defaultSampleRate = 100
+	formatPprof      = "pprof"
+	formatJFR        = "jfr"
+	formatSpeedscope = "speedscope"
+	formatTree       = "tree"
+	formatTrie       = "trie"
+	formatLines      = "lines"
+	formatGroups     = "groups"
 )
 
-// otherFormats are those that SDKs may send and that are not read here.
-var otherFormats = []string{"jfr", "speedscope", "tree", "trie", "lines", "groups"}
+const (
+	// defaultSampleRate is what SDKs mean when they do not say: 100 samples a second.
+	defaultSampleRate = 100
+	// maxSampleRate is one a nanosecond: more have no period that could be stored.
+	maxSampleRate = 1_000_000_000
+)
 
 // params is what the query and the headers of a request say of its profile.
 type params struct {
-	labels      labels.Labels
+	app         string            // the program
+	labels      map[string]string // of its profiles
+	spy         string            // the SDK
 	from, until time.Time
 	format      string
 	form        bool   // the body is multipart/form-data
@@ -37,9 +49,12 @@ type params struct {
 
 // parseParams reads the query and the content type. It names the parameter that it cannot read.
 func parseParams(query url.Values, contentType string, now time.Time) (params, error) {
-	p := params{sampleRate: defaultSampleRate, units: query.Get("units"), aggregation: query.Get("aggregationType")}
+	p := params{
+		spy: query.Get("spyName"), sampleRate: defaultSampleRate,
+		units: query.Get("units"), aggregation: query.Get("aggregationType"),
+	}
 	var err error
-	if p.labels, err = parseName(query.Get("name"), query.Get("spyName")); err != nil {
+	if p.app, p.labels, err = parseName(query.Get("name")); err != nil {
 		return p, fmt.Errorf("parameter name: %w", err)
 	}
 	if p.from, err = parseMoment(query.Get("from"), now); err != nil {
@@ -51,8 +66,8 @@ func parseParams(query url.Values, contentType string, now time.Time) (params, e
 	if p.until.Before(p.from) {
 		return p, fmt.Errorf("parameter until: %s is before from, %s", p.until.UTC().Format(time.RFC3339), p.from.UTC().Format(time.RFC3339))
 	}
-	// SDKs send 0, and some worse, for profiles that have no rate.
-	if n, err := strconv.Atoi(query.Get("sampleRate")); err == nil && n > 0 {
+	// SDKs send 0 for profiles that have no rate, and some worse.
+	if n, err := strconv.Atoi(query.Get("sampleRate")); err == nil && n >= 0 && n <= maxSampleRate {
 		p.sampleRate = n
 	}
 	switch p.aggregation {
@@ -81,18 +96,16 @@ func (p *params) parseFormat(format, contentType string) error {
 		}
 	}
 	p.format = format
-	if format == "" {
+	switch format {
+	case "":
 		p.format = formatOf(contentType, p.form)
+	case formatPprof, formatJFR, formatSpeedscope, formatTree, formatTrie, formatLines, formatGroups:
+	case "folded", "collapsed":
+		p.format = formatGroups
+	default:
+		return fmt.Errorf("parameter format: %.40q is not a known format: those are pprof, jfr, speedscope, tree, trie, lines and groups", format)
 	}
-	if p.format == formatPprof {
-		return nil
-	}
-	for _, other := range otherFormats {
-		if p.format == other {
-			return fmt.Errorf("format %s is not supported: send pprof (format=pprof, or multipart/form-data with a part named profile)", p.format)
-		}
-	}
-	return fmt.Errorf("parameter format: %.40q is not a known format; supported is pprof", p.format)
+	return nil
 }
 
 // formatOf is the format of a request that does not name one.
@@ -108,35 +121,45 @@ func formatOf(contentType string, form bool) string {
 	return "groups"
 }
 
-// parseName reads app{label=value,...} and returns the labels of the series but for the kind: service_name is the
-// label of that name, else the app; where both are given the app is kept as app_name.
-func parseName(name, spy string) (labels.Labels, error) {
+// parseName reads app{label=value,...}.
+func parseName(name string) (app string, ls map[string]string, err error) {
 	if name == "" {
-		return nil, fmt.Errorf("missing: want the program's name, with labels if any, such as checkout{region=eu}")
+		return "", nil, fmt.Errorf("missing: want the program's name, with labels if any, such as checkout{region=eu}")
 	}
 	key, err := labelset.Parse(name)
 	if err != nil {
-		return nil, fmt.Errorf("%.200q: %w", name, err)
+		return "", nil, fmt.Errorf("%.200q: %w", name, err)
 	}
+	return key.ServiceName(), key.Labels(), nil
+}
+
+// series returns the labels of the series of a program but for the kind: service_name is the label of that name, else
+// the program; where both are given the program is kept as app_name.
+func (p *params) series(app string) labels.Labels {
 	var ls []labels.Label
-	for name, value := range key.Labels() {
-		if value != "" && (!private(name) || name == labels.SessionID) {
-			ls = append(ls, labels.Label{Name: name, Value: value})
+	add := func(name, value string) { ls = append(ls, labels.Label{Name: name, Value: value}) }
+	for name, value := range p.labels {
+		if value != "" && (!private(name) || name == labels.SessionID) && name != spyLabel {
+			add(name, value)
 		}
 	}
-	app := key.ServiceName()
-	if key.Labels()[labels.ServiceName] == "" {
-		ls = append(ls, labels.Label{Name: labels.ServiceName, Value: app})
-	} else {
-		ls = append(ls, labels.Label{Name: "app_name", Value: app})
+	if p.labels[labels.ServiceName] == "" {
+		add(labels.ServiceName, app)
+	} else if p.labels[appLabel] == "" {
+		add(appLabel, app)
 	}
-	if spy != "" {
-		ls = append(ls, labels.Label{Name: "pyroscope_spy", Value: spy})
+	if spy := cmp.Or(p.spy, p.labels[spyLabel]); spy != "" {
+		add(spyLabel, spy)
 	}
 	// What SDKs send are deltas already.
-	ls = append(ls, labels.Label{Name: labels.Delta, Value: "false"})
-	return labels.New(ls...), nil
+	add(labels.Delta, "false")
+	return labels.New(ls...)
 }
+
+const (
+	spyLabel = "pyroscope_spy"
+	appLabel = "app_name"
+)
 
 // private tells whether a label is a note between programs and not a property of what was profiled.
 func private(name string) bool {

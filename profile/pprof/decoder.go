@@ -36,6 +36,18 @@ func LimitsOf(t tenant.Limits) Limits {
 	}
 }
 
+// Check returns the LimitError of a profile with so many samples that takes so many bytes, nil if it exceeds no limit: for
+// profiles that do not come in this form and are held to the same limits.
+func (l Limits) Check(samples, bytes int) error {
+	switch {
+	case l.MaxSamples > 0 && samples > l.MaxSamples:
+		return &LimitError{"samples", l.MaxSamples}
+	case bytes > l.MaxBytes:
+		return &LimitError{"bytes", l.MaxBytes}
+	}
+	return nil
+}
+
 // Decoder reads profiles. It keeps its memory from one to the next. The zero value is ready for use;
 // not safe for concurrent use.
 type Decoder struct {
