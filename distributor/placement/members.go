@@ -19,8 +19,8 @@ type Map struct {
 }
 
 // Assign divides shards among members. The order of members does not matter, and repeated ones count once. weights are those of
-// shards that are busier than others, whose weight is 1. No member owns more than slack times an equal part of the weight, but
-// for one shard.
+// shards that are busier than others, whose weight is 1. No member owns more than slack times an equal part of the weight and one
+// more, unless one shard is more than that.
 func Assign(shards uint32, members []string, weights map[uint32]uint32) *Map {
 	members = slices.Compact(slices.Sorted(slices.Values(members)))
 	m := &Map{byShard: make([][]string, max(shards, 1))}
@@ -35,14 +35,16 @@ func Assign(shards uint32, members []string, weights map[uint32]uint32) *Map {
 	}
 	// The heaviest choose first: what is left is small enough to fill the gaps.
 	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(weightOf(weights, b), weightOf(weights, a)) })
-	most := slack * total / float64(len(members))
+	most := slack*total/float64(len(members)) + 1
 	owned := make(map[string]float64, len(members))
 	for _, shard := range order {
 		candidates, weight := rendezvous(shard, members), weightOf(weights, shard)
 		// The owner is the first that has room; the others stay in order, those that are full as well: they
 		// stand in only while the owner fails.
-		i := slices.IndexFunc(candidates, func(member string) bool { return owned[member] == 0 || owned[member]+weight <= most })
-		i = max(i, 0)
+		i := slices.IndexFunc(candidates, func(member string) bool { return owned[member]+weight <= most })
+		if i < 0 { // one shard may be more than anybody's part
+			i = slices.Index(candidates, slices.MinFunc(candidates, func(a, b string) int { return cmp.Compare(owned[a], owned[b]) }))
+		}
 		owner := candidates[i]
 		copy(candidates[1:i+1], candidates[:i])
 		candidates[0] = owner
