@@ -54,10 +54,19 @@ func checkSeries(series labels.Labels, lim tenant.Limits) error {
 		return refuse(reasonMissingLabels, "label __name__ is missing: it says what kind of profile this is, such as process_cpu")
 	case strings.Contains(kind, ":"):
 		return refuse(reasonInvalidLabels, "label __name__: %.80q contains a colon", kind)
-	case len(series) > lim.MaxLabels:
-		return refuse(reasonLabelCount, "%d labels are more than the limit of %d", len(series), lim.MaxLabels)
+	}
+	if err := checkCount(series, lim); err != nil {
+		return err
 	}
 	return checkLabels(series, lim)
+}
+
+// checkCount refuses a series that has too many labels.
+func checkCount(series labels.Labels, lim tenant.Limits) error {
+	if len(series) > lim.MaxLabels {
+		return refuse(reasonLabelCount, "%d labels are more than the limit of %d", len(series), lim.MaxLabels)
+	}
+	return nil
 }
 
 // checkLabels checks labels one by one.
@@ -122,6 +131,29 @@ func checkTime(p *profile.Profile, start int64, now time.Time, lim tenant.Limits
 		return refuse(reasonWindow, "its time %s is before 1970", t.Format(time.RFC3339))
 	case lim.MaxAge > 0 && t.Before(now.Add(-lim.MaxAge)):
 		return refuse(reasonWindow, "its time %s is more than %s ago", t.Format(time.RFC3339), lim.MaxAge)
+	}
+	return nil
+}
+
+// checkFilled applies the limits of the decoder to a profile that did not come as pprof.
+func checkFilled(p *profile.Profile, lim pprof.Limits) error {
+	labels, start := 0, uint32(0)
+	for _, end := range p.LabelEnds {
+		labels = max(labels, int(end-start))
+		start = end
+	}
+	for _, l := range []struct {
+		what     string
+		n, limit int
+	}{
+		{"bytes", p.Size(), lim.MaxBytes},
+		{"samples", p.Samples(), lim.MaxSamples},
+		{"sample types", len(p.SampleTypes), lim.MaxSampleTypes},
+		{"labels of a sample", labels, lim.MaxSampleLabels},
+	} {
+		if l.limit > 0 && l.n > l.limit {
+			return &pprof.LimitError{What: l.what, Limit: l.limit}
+		}
 	}
 	return nil
 }

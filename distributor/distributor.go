@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kilndb/kiln/distributor/ingest"
+	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
@@ -36,6 +37,7 @@ type Distributor struct {
 	log      *slog.Logger
 	metrics  *metrics
 	ingest   *ingest.Handler
+	otlp     *otlp.Handler
 	decoders sync.Pool     // of *decoding
 	slots    chan struct{} // one for each profile that is being decoded
 }
@@ -60,6 +62,7 @@ func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Regi
 		slots:    make(chan struct{}, cfg.Concurrency),
 	}
 	d.ingest = ingest.NewHandler(store{d}, cfg.Limits, cfg.Now, log)
+	d.otlp = otlp.NewHandler(otlpStore{d}, cfg.Limits, log)
 	return d, nil
 }
 
@@ -104,7 +107,9 @@ type upload struct {
 	kind   func(*profile.Profile) string
 	id     string // as sent, or empty
 	body   []byte
-	start  int64 // the time of a profile that has none; 0: ours
+	// fill fills a profile that was Reset, with references that are all valid; nil: decode body.
+	fill  func(*profile.Profile) error
+	start int64 // the time of a profile that has none; 0: ours
 
 	index, profile int // where it stands in a push
 }
@@ -145,10 +150,11 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 		return nil, id, err
 	}
 	p := &dec.profile
-	if err := r.decode(dec, u.body); err != nil {
+	size, err := r.decode(dec, u)
+	if err != nil {
 		return nil, id, err
 	}
-	d.metrics.rawBytes.Add(float64(len(p.Data)))
+	d.metrics.rawBytes.Add(float64(size))
 	series := u.series
 	if u.kind != nil {
 		series = series.With(labels.Name, u.kind(p))
@@ -186,16 +192,31 @@ func readID(s string) (profile.ID, error) {
 	return id, nil
 }
 
-// decode decodes a profile unless the profiles of its request have reached their limit together.
-func (r *request) decode(dec *decoding, body []byte) error {
+// decode decodes a profile unless the profiles of its request have reached their limit together. It returns its size
+// once decompressed.
+func (r *request) decode(dec *decoding, u *upload) (size int, err error) {
 	limit := int64(r.limits.MaxRequestBytes)
 	if r.decoded.Load() < limit {
-		if err := dec.decoder.Decode(body, pprof.LimitsOf(r.limits), &dec.profile); err != nil {
-			return refuseDecode(err)
+		if size, err = dec.decode(u, r.limits); err != nil {
+			err = refuseDecode(err)
 		}
-		if r.decoded.Add(int64(len(dec.profile.Data))) <= limit {
-			return nil
+		if r.decoded.Add(int64(size)) <= limit || err != nil {
+			return size, err
 		}
 	}
-	return refuse(reasonBody, "the profiles of the request exceed the limit of %d bytes after decompression", limit)
+	return size, refuse(reasonBody, "the profiles of the request exceed the limit of %d bytes after decompression", limit)
+}
+
+// decode fills d.profile, and returns its size even if that fails.
+func (d *decoding) decode(u *upload, lim tenant.Limits) (size int, err error) {
+	p, limits := &d.profile, pprof.LimitsOf(lim)
+	if u.fill == nil {
+		err = d.decoder.Decode(u.body, limits, p)
+		return len(p.Data), err
+	}
+	p.Reset()
+	if err = u.fill(p); err == nil {
+		err = checkFilled(p, limits)
+	}
+	return p.Size(), err
 }

@@ -88,6 +88,23 @@ func (p *Profile) Bytes() int {
 		8*(cap(p.Values)+cap(p.Times)+cap(p.Spans)) + 16*cap(p.Traces) + cap(p.SampleLabels)*int(unsafe.Sizeof(SampleLabel{})) + p.scratch.bytes()
 }
 
+// What the parts of a profile take in wire form, about: a tag, a length, and numbers that are mostly small.
+const (
+	stringSize, functionSize, locationSize, lineSize, mappingSize = 2, 10, 8, 8, 20
+	sampleSize, itemSize, valueSize, labelSize, timeSize          = 6, 2, 3, 6, 9
+)
+
+// Size returns about how large the profile is in wire form, for profiles that did not come in it. It is cheap.
+func (p *Profile) Size() int {
+	return p.Symbols.size() + sampleSize*len(p.StackEnds) + itemSize*len(p.Stacks) + valueSize*len(p.Values) +
+		labelSize*len(p.SampleLabels) + timeSize*len(p.Times)
+}
+
+func (s *Symbols) size() int {
+	return len(s.Data) + stringSize*len(s.Strings) + functionSize*len(s.Functions) + locationSize*len(s.Locations) +
+		lineSize*len(s.Lines) + mappingSize*len(s.Mappings)
+}
+
 // Samples returns the number of samples.
 func (p *Profile) Samples() int { return len(p.StackEnds) }
 

@@ -32,7 +32,7 @@ var house = []string{
 // testing rooms are there for tests alone, of any floor.
 var testRooms = []string{
 	"profile/corpus", "profile/oracle", "block/inspect/inspecttest", "objstore/objstoretest", "metastore/metastoretest",
-	"segmentwriter/segmentwritertest", "querybackend/querybackendtest", "node/nodetest",
+	"segmentwriter/segmentwritertest", "querybackend/querybackendtest", "node/nodetest", "distributor/otlp/otlptest",
 }
 
 // keptIn says which libraries stay in which rooms.
@@ -44,6 +44,7 @@ var keptIn = map[string][]string{
 	"github.com/aws":                   {"objstore/cloud"},
 	"github.com/parquet-go/parquet-go": {"block"},
 	"github.com/google/pprof":          {"profile/oracle"},
+	"go.opentelemetry.io/collector":    {"distributor/otlp"},
 	module + "metastore/client":        {"node"},
 	module + "segmentwriter/client":    {"node"},
 	module + "querybackend/client":     {"node"},
