@@ -47,11 +47,23 @@ func attributes(r *otlptest.Request) pcommon.Map {
 	return r.ResourceProfiles().At(1).Resource().Attributes()
 }
 
-// idWriter is a SegmentWriter that looks at ids, one profile at a time.
-type idWriter func(labels.Labels, profile.ID) error
+// looker is a SegmentWriter that looks at what it gets.
+type looker struct {
+	appended func(*profile.Profile)
+	// waited returns the answer, for one profile at a time.
+	waited func(labels.Labels, profile.ID) error
+}
 
-func (f idWriter) Append(_ context.Context, _ tenant.ID, _ uint32, series labels.Labels, id profile.ID, _ *profile.Profile) (func(context.Context) error, error) {
-	return func(context.Context) error { return f(series, id) }, nil
+func (l looker) Append(_ context.Context, _ tenant.ID, _ uint32, series labels.Labels, id profile.ID, p *profile.Profile) (func(context.Context) error, error) {
+	if l.appended != nil {
+		l.appended(p)
+	}
+	return func(context.Context) error {
+		if l.waited != nil {
+			return l.waited(series, id)
+		}
+		return nil
+	}, nil
 }
 
 // counted is a request of a profile with samples of these stacks.
@@ -213,14 +225,14 @@ func TestOTLPOutagesAreRetryable(t *testing.T) {
 func TestOTLPRepetitionsHaveTheSameIDs(t *testing.T) {
 	ids := map[string][]profile.ID{}
 	fail := true
-	d := over(t, idWriter(func(series labels.Labels, id profile.ID) error {
+	d := over(t, looker{waited: func(series labels.Labels, id profile.ID) error {
 		service := series.Get(labels.ServiceName)
 		ids[service] = append(ids[service], id)
 		if fail && service == "b" {
 			return connect.NewError(connect.CodeUnavailable, errors.New("told"))
 		}
 		return nil
-	}), prometheus.NewRegistry())
+	}}, prometheus.NewRegistry())
 	r := otlptest.New()
 	for _, service := range []string{"a", "b"} {
 		r.Sample(r.Profile(r.Resource("service.name", service), now, "samples:count", "cpu:nanoseconds", 10), "main", 1)
@@ -240,6 +252,27 @@ func TestOTLPRepetitionsHaveTheSameIDs(t *testing.T) {
 	}
 	if ids["a"][0] == ids["b"][0] {
 		t.Error("two profiles share an id")
+	}
+}
+
+// Spans, traces and moments reach the writer beside the samples: they make no series.
+func TestOTLPLinksAndMomentsReachTheWriter(t *testing.T) {
+	d := over(t, looker{appended: func(p *profile.Profile) {
+		span, trace := profile.SpanID{1, 2}, profile.TraceID{3, 4}
+		if len(p.Series) != 1 || !slices.Equal(p.Spans, []profile.SpanID{{}, span}) || !slices.Equal(p.Traces, []profile.TraceID{{}, trace}) {
+			t.Errorf("series %v, spans %v, traces %v", p.Series, p.Spans, p.Traces)
+		}
+		if !slices.Equal(p.Times, []int64{5, 7, 6}) || !slices.Equal(p.TimeEnds, []uint32{2, 3}) {
+			t.Errorf("moments %d, ends %d", p.Times, p.TimeEnds)
+		}
+	}}, prometheus.NewRegistry())
+	r := counted(now, "main", "main")
+	samples := r.ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(0).Samples()
+	samples.At(0).TimestampsUnixNano().FromRaw([]uint64{5, 7})
+	samples.At(1).TimestampsUnixNano().FromRaw([]uint64{6})
+	samples.At(1).SetLinkIndex(r.Link([16]byte{3, 4}, [8]byte{1, 2}))
+	if w := export(t, d, r.Proto()); w.Code != http.StatusOK || w.Body.Len() > 0 {
+		t.Errorf("%d %q", w.Code, w.Body)
 	}
 }
 

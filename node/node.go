@@ -23,7 +23,6 @@ import (
 	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
 	"github.com/kilndb/kiln/compactionworker"
 	"github.com/kilndb/kiln/distributor"
-	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/internal/service"
 	metastoreclient "github.com/kilndb/kiln/metastore/client"
 	"github.com/kilndb/kiln/objstore"
@@ -146,9 +145,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.public.Handle(path, public(cfg.MultiTenant, handler))
 		n.public.Handle("POST /ingest", public(cfg.MultiTenant, d.Ingest()))
 		n.public.Handle("POST /pyroscope/ingest", public(cfg.MultiTenant, d.Ingest()))
-		n.public.Handle("POST "+otlp.Path, public(cfg.MultiTenant, d.OTLP()))
-		path, handler = d.OTLP().GRPC(n.handlerOptions()...)
-		n.public.Handle(path, public(cfg.MultiTenant, handler))
+		n.serveOTLP(d.OTLP())
 		if cfg.SelfProfile {
 			n.group.Add("selfprofile", n.profileItself(d))
 		}

@@ -6,7 +6,7 @@
 // all writes, package distributor, is that store.
 //
 // The schema is alpha and breaks between releases of the collector's modules. Everything that knows its types is in
-// adapter.go; guard.go knows the numbers of its fields.
+// adapter.go, which reads requests, and fill.go, which fills profiles; guard.go knows the numbers of its fields.
 //
 // # What becomes of a profile
 //

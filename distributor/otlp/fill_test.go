@@ -84,10 +84,10 @@ func describe(p *profile.Profile) string {
 			fmt.Fprintf(&b, " %s=%s", p.String(l.Key), p.String(l.Str))
 		}
 		if len(p.Spans) > 0 {
-			fmt.Fprintf(&b, " span %x", p.Spans[i])
+			fmt.Fprintf(&b, " span %x", p.Spans[i][:])
 		}
 		if len(p.Traces) > 0 {
-			fmt.Fprintf(&b, " trace %x", p.Traces[i])
+			fmt.Fprintf(&b, " trace %x", p.Traces[i][:])
 		}
 		if len(p.TimeEnds) > 0 {
 			fmt.Fprintf(&b, " at %d", p.Times[times:p.TimeEnds[i]])

@@ -161,31 +161,3 @@ func derive(from []byte, numbers ...int) profile.ID {
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80
 	return id
 }
-
-// numbering says which number the entries of a table have in the profile that is being filled. Its memory is used
-// again without being cleared: an entry counts in one generation only.
-type numbering struct {
-	generation uint32
-	marks      []mark
-}
-
-type mark struct{ generation, number uint32 }
-
-func (n *numbering) begin(entries int) {
-	n.generation++
-	if entries > cap(n.marks) || n.generation == 0 {
-		n.marks, n.generation = make([]mark, entries), 1
-	}
-	n.marks = n.marks[:entries]
-}
-
-// get returns the number of an entry. There is none for an index outside of the table.
-func (n *numbering) get(i int32) (uint32, bool) {
-	if uint(i) >= uint(len(n.marks)) {
-		return 0, false
-	}
-	m := n.marks[i]
-	return m.number, m.generation == n.generation
-}
-
-func (n *numbering) set(i int32, number uint32) { n.marks[i] = mark{n.generation, number} }
