@@ -9,6 +9,7 @@ import (
 
 	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
 	"github.com/kilndb/kiln/tenant"
 )
@@ -30,10 +31,19 @@ func (s otlpStore) Store(ctx context.Context, t tenant.ID, size int, in []otlp.U
 	uploads := make([]upload, 0, len(in)) // those whose labels are in order
 	places := make([]int, 0, len(in))     // and where they stand in the request
 	for i, u := range in {
-		if results[i] = checkSeries(u.Labels, r.limits); results[i] == nil {
-			uploads = append(uploads, upload{series: u.Labels, id: u.ID.String(), fill: u.Fill})
-			places = append(places, i)
+		// What fills a profile holds on to the request, which need not stay in memory while its profiles are waited for.
+		once := u.Fill
+		in[i].Fill = nil
+		if results[i] = checkSeries(u.Labels, r.limits); results[i] != nil {
+			continue
 		}
+		fill := func(p *profile.Profile) error {
+			f := once
+			once = nil
+			return f(p)
+		}
+		uploads = append(uploads, upload{series: u.Labels, id: u.ID.String(), fill: fill})
+		places = append(places, i)
 	}
 	for i, err := range d.storeAll(ctx, r, uploads) {
 		results[places[i]] = err

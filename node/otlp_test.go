@@ -172,7 +172,7 @@ func TestOTLPComesBack(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			r, want := build(service)
 			send(r)
-			expect(around(fmt.Sprintf(`{service_name=%q, "k8s.pod.name"="p-1"}`, service), want), "process_cpu", want).verify(t, n)
+			expect(around(fmt.Sprintf(`{service_name=%q, "k8s.pod.name"="p-1"}`, service), want), "cpu", want).verify(t, n)
 		})
 	}
 }

@@ -24,7 +24,8 @@ type Upload struct {
 	// ID is the same when the same request is sent again.
 	ID profile.ID
 	// Fill fills a profile that was Reset, with references that are all valid. It may be called until Store returns, also
-	// beside the Fill of others. Its errors are those of a pprof.Decoder.
+	// beside the Fill of others. Its errors are those of a pprof.Decoder. It holds on to the decoded request: a Store may
+	// set it to nil.
 	Fill func(*profile.Profile) error
 }
 
@@ -207,7 +208,7 @@ func (t *tally) add(o origin, service string, err error) {
 	t.lines = append(t.lines, name+": "+e.Message())
 }
 
-// reply returns the answer for all profiles together.
+// reply returns the answer for all profiles together. A mistake of ours counts as a refusal: it would be made again.
 func (t *tally) reply(isJSON bool) ([]byte, error) {
 	message := strings.Join(t.lines, "; ")
 	if t.more > 0 {

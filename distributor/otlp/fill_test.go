@@ -161,7 +161,7 @@ func TestKinds(t *testing.T) {
 	}{
 		{"samples:count", "cpu:nanoseconds", 10, "process_cpu", "cpu:nanoseconds period cpu:nanoseconds 10", 30},
 		{"samples:count", "cpu:nanoseconds", 0, "process_cpu", "samples:count period cpu:nanoseconds 0", 3},
-		{"cpu:nanoseconds", "cpu:nanoseconds", 10, "process_cpu", "cpu:nanoseconds period cpu:nanoseconds 10", 3},
+		{"cpu:nanoseconds", "cpu:nanoseconds", 10, "cpu", "cpu:nanoseconds period cpu:nanoseconds 10", 3},
 		{"off_cpu:nanoseconds", "", 0, "off_cpu", "off_cpu:nanoseconds period : 0", 3},
 		{"off_cpu:nanoseconds", "cpu:nanoseconds", 10, "off_cpu", "off_cpu:nanoseconds period cpu:nanoseconds 10", 3},
 		{"allocated:bytes", "space:bytes", 512, "space", "allocated:bytes period space:bytes 512", 3},

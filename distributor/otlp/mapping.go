@@ -55,9 +55,9 @@ func kindOf(h header) kind {
 	switch {
 	case h.sample == (profile.SampleType{Type: "off_cpu", Unit: "nanoseconds"}):
 		k.name = "off_cpu"
-	case h.period == cpu:
+	case h.sample == (profile.SampleType{Type: "samples", Unit: "count"}) && h.period == cpu:
 		k.name = "process_cpu"
-		if h.sample == (profile.SampleType{Type: "samples", Unit: "count"}) && h.every > 0 {
+		if h.every > 0 { // else nobody knows what a sample stands for
 			k.sample, k.factor = cpu, h.every
 		}
 	case k.name == "":
