@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -32,7 +34,8 @@ type Upload struct {
 // Store takes the profiles of a request.
 type Store interface {
 	// Store returns for each profile nil once it is durable, else a *connect.Error whose code says whose fault it is and
-	// whose message says what is wrong. size is that of the request as it came.
+	// whose message says what is wrong; the Retry-After of its Meta, if any, is passed on. size is that of the request as
+	// it came.
 	Store(ctx context.Context, id tenant.ID, size int, uploads []Upload) []error
 	// Check refuses labels that no series of a tenant may have.
 	Check(series labels.Labels, lim tenant.Limits) error
@@ -173,6 +176,7 @@ type tally struct {
 	total, rejected int
 	bad             bool // the last profile counts as rejected
 	worst           *connect.Error
+	wait            time.Duration // the longest that one asks for
 	lines           []string
 	more            int
 }
@@ -197,6 +201,7 @@ func (t *tally) add(o origin, service string, err error) {
 	if t.worst == nil || severity(e.Code()) > severity(t.worst.Code()) {
 		t.worst = e
 	}
+	t.wait = max(t.wait, waitOf(e))
 	if len(t.lines) == maxLines {
 		t.more++
 		return
@@ -215,7 +220,11 @@ func (t *tally) reply(isJSON bool) ([]byte, error) {
 		message += fmt.Sprintf("; and %d more", t.more)
 	}
 	if t.worst != nil && (retryable(t.worst.Code()) || t.rejected == t.total) {
-		return nil, connect.NewError(t.worst.Code(), errors.New(message))
+		e := connect.NewError(t.worst.Code(), errors.New(message))
+		if t.wait > 0 {
+			e.Meta().Set(retryHeader, strconv.Itoa(int(t.wait.Seconds())))
+		}
+		return nil, e
 	}
 	return encodeReply(t.rejected, message, isJSON)
 }
@@ -226,6 +235,20 @@ var passing = []connect.Code{
 }
 
 func retryable(c connect.Code) bool { return slices.Contains(passing, c) }
+
+// retryHeader says after how many seconds to try again.
+const retryHeader = "Retry-After"
+
+// waitOf returns how long to wait before what failed with e is tried again; 0 if it should not be.
+func waitOf(e *connect.Error) time.Duration {
+	if !retryable(e.Code()) {
+		return 0
+	}
+	if seconds, err := strconv.Atoi(e.Meta().Get(retryHeader)); err == nil && seconds > 0 {
+		return time.Duration(seconds) * time.Second
+	}
+	return retryAfter
+}
 
 // severity orders codes: what is in a profile, then mistakes of ours, then what passes.
 func severity(c connect.Code) int {

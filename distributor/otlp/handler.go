@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ const (
 	ServiceName = "opentelemetry.proto.collector.profiles.v1development.ProfilesService"
 	Procedure   = "/" + ServiceName + "/Export"
 
-	// retryAfter is what a sender is told to wait when we are full or cannot store: about as long as an election takes.
+	// retryAfter is what a sender is told to wait where nobody knows better: about as long as an election takes.
 	retryAfter = time.Second
 )
 
@@ -101,8 +102,8 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, isJSON bool, err 
 	e := refused(err)
 	status, message := statusOf(e), &status.Status{Code: int32(e.Code()), Message: e.Message()}
 	h.log.DebugContext(r.Context(), "request refused", "status", status, "error", e.Message())
-	if retryable(e.Code()) {
-		w.Header().Set("Retry-After", fmt.Sprint(int(retryAfter.Seconds())))
+	if wait := waitOf(e); wait > 0 {
+		w.Header().Set(retryHeader, strconv.Itoa(int(wait.Seconds())))
 	}
 	marshal := proto.Marshal
 	if isJSON {
@@ -171,8 +172,8 @@ func (h *Handler) call(ctx context.Context, req *connect.Request[message]) (*con
 		return connect.NewResponse(&message{reply}), nil
 	}
 	e := refused(err)
-	if retryable(e.Code()) {
-		detail, err := connect.NewErrorDetail(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	if wait := waitOf(e); wait > 0 {
+		detail, err := connect.NewErrorDetail(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
 		if err != nil {
 			panic(err) // a number: cannot fail
 		}

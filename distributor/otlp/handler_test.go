@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"go.opentelemetry.io/collector/pdata/pprofile/pprofileotlp"
@@ -243,6 +244,27 @@ func TestFailures(t *testing.T) {
 		if (w.Code == c.status) != c.retry || (w.Code == http.StatusOK) == c.retry {
 			t.Errorf("%s for one of three: %d", c.code, w.Code)
 		}
+	}
+}
+
+// Of several that say when to come back the longest counts, in either protocol.
+func TestSendersAreToldHowLongToWait(t *testing.T) {
+	k := &keeper{answer: func(u Upload) error {
+		e := connect.NewError(connect.CodeResourceExhausted, errors.New("told"))
+		e.Meta().Set("Retry-After", u.Labels.Get("after"))
+		return e
+	}}
+	r := otlptest.New()
+	for _, after := range []string{"5", "17", "x"} {
+		r.Sample(r.Profile(r.Resource("after", after), at, "samples:count", "cpu:nanoseconds", 1), "f", 1)
+	}
+	h := newHandler(k)
+	if w := post(h, r.Proto(), "Content-Type", protobuf); w.Code != 429 || w.Header().Get("Retry-After") != "17" {
+		t.Errorf("%d %s", w.Code, w.Header())
+	}
+	_, err := dial(t, h).Export(t.Context(), r.Export())
+	if d := grpcstatus.Convert(err).Details(); len(d) != 1 || d[0].(*errdetails.RetryInfo).RetryDelay.AsDuration() != 17*time.Second {
+		t.Errorf("%v: %v", err, d)
 	}
 }
 
