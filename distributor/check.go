@@ -54,10 +54,19 @@ func checkSeries(series labels.Labels, lim tenant.Limits) error {
 		return refuse(reasonMissingLabels, "label __name__ is missing: it says what kind of profile this is, such as process_cpu")
 	case strings.Contains(kind, ":"):
 		return refuse(reasonInvalidLabels, "label __name__: %.80q contains a colon", kind)
-	case len(series) > lim.MaxLabels:
-		return refuse(reasonLabelCount, "%d labels are more than the limit of %d", len(series), lim.MaxLabels)
+	}
+	if err := checkCount(series, lim); err != nil {
+		return err
 	}
 	return checkLabels(series, lim)
+}
+
+// checkCount refuses a series that has too many labels.
+func checkCount(series labels.Labels, lim tenant.Limits) error {
+	if len(series) > lim.MaxLabels {
+		return refuse(reasonLabelCount, "%d labels are more than the limit of %d", len(series), lim.MaxLabels)
+	}
+	return nil
 }
 
 // checkLabels checks labels one by one.

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kilndb/kiln/distributor/ingest"
+	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
@@ -36,6 +37,7 @@ type Distributor struct {
 	log      *slog.Logger
 	metrics  *metrics
 	ingest   *ingest.Handler
+	otlp     *otlp.Handler
 	decoders sync.Pool     // of *decoding
 	slots    chan struct{} // one for each profile that is being decoded
 	turn     atomic.Uint64 // counts profiles
@@ -61,6 +63,7 @@ func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Regi
 		slots:    make(chan struct{}, cfg.Concurrency),
 	}
 	d.ingest = ingest.NewHandler(store{d}, cfg.Limits, cfg.Now, log)
+	d.otlp = otlp.NewHandler(otlpStore{d}, cfg.Limits, log)
 	return d, nil
 }
 
@@ -208,31 +211,31 @@ func readID(s string) (profile.ID, error) {
 }
 
 // decode decodes or fills a profile unless the profiles of its request have reached their limit together. It returns how
-// large the profile is.
+// large the profile is once decompressed.
 func (r *request) decode(dec *decoding, u *upload) (size int, err error) {
 	limit := int64(r.limits.MaxRequestBytes)
 	if r.decoded.Load() < limit {
-		if size, err = r.fill(dec, u); err != nil {
-			return 0, refuseDecode(err)
+		if size, err = dec.read(u, r.limits); err != nil {
+			err = refuseDecode(err)
 		}
-		if r.decoded.Add(int64(size)) <= limit {
-			return size, nil
+		if r.decoded.Add(int64(size)) <= limit || err != nil {
+			return size, err
 		}
 	}
-	return 0, refuse(reasonBody, "the profiles of the request exceed the limit of %d bytes after decompression", limit)
+	return size, refuse(reasonBody, "the profiles of the request exceed the limit of %d bytes after decompression", limit)
 }
 
-// fill brings the profile of an upload into dec.profile and returns how large it is.
-func (r *request) fill(dec *decoding, u *upload) (int, error) {
-	p := &dec.profile
+// read brings the profile of an upload into d.profile and returns how large it is, also of a bad one: the work is done.
+func (d *decoding) read(u *upload, lim tenant.Limits) (size int, err error) {
+	p := &d.profile
 	if u.fill != nil {
 		p.Reset()
-		if err := u.fill(p); err != nil {
-			return 0, err
+		if err = u.fill(p); err == nil {
+			err = checkFilled(p, lim)
 		}
-		return p.Size(), checkFilled(p, r.limits)
+		return p.Size(), err
 	}
-	err := dec.decoder.Decode(u.body, pprof.LimitsOf(r.limits), p)
+	err = d.decoder.Decode(u.body, pprof.LimitsOf(lim), p)
 	if err == nil && u.fix != nil {
 		err = u.fix(p)
 	}

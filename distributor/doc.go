@@ -1,9 +1,9 @@
 // Package distributor is the door for writes: it checks profiles, chooses their shards and answers for each of them.
 //
-// There is one type, Distributor. Push is the RPC push.v1.PusherService/Push, Ingest the HTTP handler of POST /ingest;
-// both end in the same steps for every profile: decode, name, validate, normalise, give it a time, hand it to a
-// SegmentWriter, wait until it is durable. A profile is decoded once, into memory that the next one uses again. One that did
-// not come as pprof is filled in by whoever read it, and held to the limits of the decoder.
+// There is one type, Distributor. Push is the RPC push.v1.PusherService/Push, Ingest the HTTP handler of POST /ingest,
+// OTLP that of OpenTelemetry's protocol; all end in the same steps for every profile: decode, name, validate, normalise,
+// give it a time, hand it to a SegmentWriter, wait until it is durable. A profile is decoded once, into memory that the next
+// one uses again. One that did not come as pprof is filled in by whoever read it, and held to the limits of the decoder.
 //
 // # What an answer means
 //

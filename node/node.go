@@ -143,6 +143,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.public.Handle(path, public(cfg.MultiTenant, handler))
 		n.public.Handle("POST /ingest", public(cfg.MultiTenant, d.Ingest()))
 		n.public.Handle("POST /pyroscope/ingest", public(cfg.MultiTenant, d.Ingest()))
+		n.serveOTLP(d.OTLP())
 		if cfg.SelfProfile {
 			n.group.Add("selfprofile", n.profileItself(d))
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/node/selfprofile"
 	"github.com/kilndb/kiln/tenant"
 	"github.com/kilndb/kiln/web"
@@ -46,8 +47,11 @@ func (n *Node) serveOperations() {
 	if n.cfg.plays(QueryFrontend) {
 		names = append(names, querierv1connect.QuerierServiceName)
 	}
-	n.public.Handle(grpchealth.NewHandler(health{n, grpchealth.NewStaticChecker(names...)}))
 	reflector := grpcreflect.NewStaticReflector(names...)
+	if n.cfg.plays(Distributor) {
+		names = append(names, otlp.ServiceName) // whose schema is not ours to show
+	}
+	n.public.Handle(grpchealth.NewHandler(health{n, grpchealth.NewStaticChecker(names...)}))
 	n.public.Handle(grpcreflect.NewHandlerV1(reflector))
 	n.public.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
 }

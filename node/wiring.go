@@ -15,6 +15,7 @@ import (
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
 	"github.com/kilndb/kiln/distributor"
+	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/internal/service"
 	"github.com/kilndb/kiln/metastore"
 	"github.com/kilndb/kiln/node/selfprofile"
@@ -38,6 +39,13 @@ type localMetastore struct {
 	metastorev1connect.MembershipServiceHandler
 	compactionv1connect.WorkerServiceHandler
 	compactionv1connect.JobServiceHandler
+}
+
+// serveOTLP adds what OpenTelemetry's exporters call.
+func (n *Node) serveOTLP(h *otlp.Handler) {
+	n.public.Handle("POST "+otlp.Path, public(n.cfg.MultiTenant, h))
+	path, handler := h.GRPC(n.handlerOptions()...)
+	n.public.Handle(path, public(n.cfg.MultiTenant, handler))
 }
 
 // serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.

@@ -1,0 +1,80 @@
+package distributor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/kilndb/kiln/distributor/otlp"
+	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/profile/pprof"
+	"github.com/kilndb/kiln/tenant"
+)
+
+// OTLP returns the handler of OpenTelemetry's protocol, over HTTP and gRPC. The tenant comes with the context of the
+// request.
+func (d *Distributor) OTLP() *otlp.Handler { return d.otlp }
+
+// otlpStore is the distributor as the OTLP handler sees it.
+type otlpStore struct{ d *Distributor }
+
+// Store makes the profiles of one request durable.
+func (s otlpStore) Store(ctx context.Context, t tenant.ID, size int, in []otlp.Upload) []error {
+	d := s.d
+	defer d.observe(time.Now())
+	d.metrics.bytes.Add(float64(size))
+	r := &request{tenant: t, limits: d.cfg.Limits(t)}
+	results := make([]error, len(in))
+	uploads := make([]upload, 0, len(in)) // those whose labels are in order
+	places := make([]int, 0, len(in))     // and where they stand in the request
+	for i, u := range in {
+		// What fills a profile holds on to the request, which need not stay in memory while its profiles are waited for.
+		once := u.Fill
+		in[i].Fill = nil
+		if results[i] = checkSeries(u.Labels, r.limits); results[i] != nil {
+			continue
+		}
+		fill := func(p *profile.Profile) error {
+			f := once
+			once = nil
+			return f(p)
+		}
+		uploads = append(uploads, upload{series: u.Labels, id: u.ID.String(), fill: fill})
+		places = append(places, i)
+	}
+	for i, err := range d.storeAll(ctx, r, uploads) {
+		results[places[i]] = err
+	}
+	for i, err := range results {
+		if err != nil {
+			d.metrics.discard(reasonOf(err), 1)
+			results[i] = connect.NewError(codeOf(err), errors.New(message(err)))
+		}
+	}
+	return results
+}
+
+// Check refuses labels that no series may have.
+func (s otlpStore) Check(series labels.Labels, lim tenant.Limits) error {
+	if err := checkCount(series, lim); err != nil {
+		return err
+	}
+	return checkLabels(series, lim)
+}
+
+// Discard counts profiles that were refused before they were handed over.
+func (s otlpStore) Discard(err error, profiles int) {
+	reason := reasonOf(err)
+	switch {
+	case errors.Is(err, otlp.ErrTooLarge):
+		reason = reasonBody
+	case errors.Is(err, otlp.ErrTooMany):
+		reason = reasonSeries
+	case errors.Is(err, otlp.ErrMalformed), errors.Is(err, pprof.ErrMalformed), errors.Is(err, pprof.ErrTooLarge):
+		reason = reasonOf(refuseDecode(err))
+	}
+	s.d.metrics.discard(reason, profiles)
+}
