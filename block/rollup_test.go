@@ -67,6 +67,28 @@ func day(t testing.TB, seed uint64, n int, from, length int64) []byte {
 	return h.segment(t, fmt.Sprint(seed))
 }
 
+// tiny makes a segment of three services that are small enough to share a group.
+func tiny(t testing.TB, seed uint64, from int64) []byte {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 3))
+	var h head
+	for i := range 240 {
+		service := []string{"api", "db", "web"}[i%3]
+		var stacks [][]string
+		var values [][2]int64
+		for f := range 12 {
+			stacks = append(stacks, []string{"main", service, fmt.Sprint("f", f*f%(7+i%2))}[:1+f%3])
+			values = append(values, [2]int64{1 + rng.Int64N(1000), rng.Int64N(1 << 30)})
+			if f >= 3 {
+				stacks[f] = append([]string{fmt.Sprint("g", f)}, stacks[f]...)
+			}
+		}
+		at := from + int64(i)*1e9 + int64(seed)
+		h.push("acme", makeProfile(service, values, stacks...), at, profile.ID{byte(seed), byte(i)}, labels.FromStrings("pod", fmt.Sprint(rng.IntN(3), i%3)))
+	}
+	return h.segment(t, fmt.Sprint("tiny", seed))
+}
+
 // The blocks of a day: rows of level 1, rollups of rows at level 2, of rollups at level 4, and both at once.
 func rollupBlocks(t testing.TB) map[string]*Reader {
 	const start = int64(1_700_000_000) * 1e9 / anHour * anHour
@@ -85,21 +107,29 @@ func rollupBlocks(t testing.TB) map[string]*Reader {
 		"from buckets":        open(t, merge(t, "acme", 5, merge(t, "acme", 4, l2...), day(t, 11, 20, start, 6*anHour))),
 		"with duplicates":     open(t, merge(t, "acme", 4, l2[0], l2[0], l2[1], l1[2])),
 		"of five minutes":     open(t, merge(t, "acme", 4, busyHour)),
+		"of a shared group":   open(t, merge(t, "acme", 3, merge(t, "acme", 2, tiny(t, 1, start)), merge(t, "acme", 1, tiny(t, 2, start)), merge(t, "acme", 2, tiny(t, 3, start)))),
 		"of five minutes two": open(t, merge(t, "acme", 5, merge(t, "acme", 4, busyHour), l2[3])),
 	}
 }
 
 func TestRollupsSayWhatRowsSay(t *testing.T) {
 	kept := map[Rollup]int{}
+	shared := 0
 	for name, r := range rollupBlocks(t) {
 		for _, d := range r.Datasets() {
 			for _, rows := range d.Rows {
 				for _, m := range rows.Rollups() {
 					kept[Rollup{Bucket: m.Bucket, PerSeries: m.PerSeries}]++
+					if m.PerSeries && len(r.Datasets()) == 3 && len(r.Meta().Groups) == 1 {
+						shared++
+					}
 				}
 				checkRollups(t, name, d, rows)
 			}
 		}
+	}
+	if shared != 3 {
+		t.Errorf("%d services of a shared group have sums of each series, want 3", shared)
 	}
 	for _, m := range []Rollup{{}, {PerSeries: true}, {Bucket: anHour}, {Bucket: fiveMinutes}} {
 		if kept[m] == 0 {
