@@ -13,7 +13,7 @@ import (
 const maxSeriesSums = 32 << 20
 
 // seriesRollup gathers the sums of each series of a kind from rows, if that may pay. A sum has at least as many digits
-// as the values it is made of: sums of more than one stack for so many rows can never be small enough.
+// as any of its values: where there are more sums than a quarter of the rows, they take more than a quarter of the bytes.
 type seriesRollup struct {
 	// pays is false as soon as it is known that the rollup cannot be written. only: there is one series.
 	pays, only bool

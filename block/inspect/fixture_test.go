@@ -50,7 +50,7 @@ func objects(t testing.TB) map[string]inspecttest.Object {
 		all[fmt.Sprintf("block of level %d", 1+level)] = inspecttest.Merge(t, "acme", 1+level, s, small(t))
 	}
 	all["block with rollups"] = withRollups(t)
-	for _, name := range []string{"segment", "block", "rollup"} {
+	for _, name := range []string{"segment", "block", "rollup", "series"} {
 		b, err := os.ReadFile("../testdata/v1-" + name + ".kiln")
 		if err != nil {
 			t.Fatal(err)
