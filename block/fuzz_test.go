@@ -18,7 +18,7 @@ import (
 // seeds gives a fuzz target every section of a type of two small objects.
 func seeds(f *testing.F, t storagev1.SectionType) {
 	f.Helper()
-	for _, b := range [][]byte{smallSegment(f), smallBlock(f), smallRollup(f)} {
+	for _, b := range [][]byte{smallSegment(f), smallBlock(f), smallRollup(f), smallSeries(f)} {
 		r := open(f, b)
 		for _, g := range r.groups {
 			for _, s := range g.meta.Sections {
@@ -169,7 +169,7 @@ func FuzzRollup(f *testing.F) {
 
 // FuzzFooter opens objects whose sections are good and whose footer is anything.
 func FuzzFooter(f *testing.F) {
-	bodies := [][]byte{smallSegment(f), smallBlock(f), smallRollup(f)}
+	bodies := [][]byte{smallSegment(f), smallBlock(f), smallRollup(f), smallSeries(f)}
 	for i := range bodies {
 		r := open(f, bodies[i])
 		footer, err := proto.Marshal(r.meta)

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 )
 
@@ -30,17 +33,26 @@ func smallBlock(t testing.TB) []byte {
 	return merge(t, "acme", 1, smallSegment(t))
 }
 
-// smallRollup is a block of level 4 with sums of all rows and of hours.
-func smallRollup(t testing.TB) []byte {
+// smallRollup is a block of level 4 with sums of all rows, which are of one series, and of hours.
+func smallRollup(t testing.TB) []byte { return smallSums(t, 4, 1, 2) }
+
+// smallSeries is a block of level 2 with sums of all rows and of each series.
+func smallSeries(t testing.TB) []byte { return smallSums(t, 2, 2, 2) }
+
+func smallSums(t testing.TB, level uint32, series, rollups int) []byte {
 	t.Helper()
 	var h head
 	for i := range 80 {
 		d := makeProfile("api", [][2]int64{{int64(i*i%37 + 1), 300 + int64(i*i%1009)}, {2, 70000 + int64(i)}, {1, 5}}, []string{"main", "serve", "read"}, []string{"main", "@4a0"}, []string{"main"})
-		h.push("acme", d, int64(i)*anHour/40+5, profile.ID{byte(i), byte(i * 7)}, noLabels)
+		ls := noLabels
+		if series > 1 {
+			ls = labels.FromStrings("pod", fmt.Sprint(i%series))
+		}
+		h.push("acme", d, int64(i)*anHour/40+5, profile.ID{byte(i), byte(i * 7)}, ls)
 	}
-	b := merge(t, "acme", 4, h.segment(t, "01SMALL"))
-	if kept := open(t, b).Datasets()[0].Rows[0].Rollups(); len(kept) != 2 {
-		t.Fatalf("rollups %v, want two", kept)
+	b := merge(t, "acme", level, h.segment(t, "01SMALL"))
+	if kept := open(t, b).Datasets()[0].Rows[0].Rollups(); len(kept) != rollups {
+		t.Fatalf("rollups %v, want %d", kept, rollups)
 	}
 	return b
 }
@@ -110,6 +122,9 @@ func collect(ctx context.Context, all map[string]int64, d *Dataset, rows *Rows) 
 				return err
 			}
 			all[fmt.Sprint(head, " rollup ", m.GetBucket(), " sums ", c, " ", sums)]++
+			if err := collectEach(ctx, all, head, rows, m, c, ps); err != nil {
+				return err
+			}
 		}
 	}
 	for i := range ps.Len() {
@@ -122,12 +137,28 @@ func collect(ctx context.Context, all map[string]int64, d *Dataset, rows *Rows) 
 	return nil
 }
 
+// collectEach reads the sums of each series, if a rollup has them.
+func collectEach(ctx context.Context, all map[string]int64, head string, rows *Rows, m *storagev1.Rollup, c int, ps *Profiles) error {
+	stack, _, err := rows.Trees(ctx)
+	if err != nil || !m.GetPerSeries() {
+		return err
+	}
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(ps.Series))) {
+		sums := make([]int64, len(stack.Parents))
+		if err := rows.sumRollup(ctx, m, c, cover{first: 0, end: 1}, func(series uint32) bool { return series == id }, sums); err != nil {
+			return err
+		}
+		all[fmt.Sprint(head, " rollup of series ", id, " sums ", c, " ", sums)]++
+	}
+	return nil
+}
+
 // flips are what is done to a byte, in turn.
 var flips = []byte{0x01, 0x80, 0xff, 0x10}
 
 // Whatever byte of an object is flipped, a reader either notices or says exactly what was written.
 func TestFlippedBytes(t *testing.T) {
-	for name, whole := range map[string][]byte{"segment": smallSegment(t), "block": smallBlock(t), "rollup": smallRollup(t)} {
+	for name, whole := range map[string][]byte{"segment": smallSegment(t), "block": smallBlock(t), "rollup": smallRollup(t), "series": smallSeries(t)} {
 		t.Run(name, func(t *testing.T) {
 			want, err := everything(t.Context(), whole)
 			if err != nil {

@@ -106,7 +106,7 @@ const maxIdle = 64 << 20
 func (s *scratch) release() {
 	s.subset.names.Data = nil
 	clear(s.runs)
-	size := s.table.Bytes() + s.call.Bytes() + s.tree.Bytes() + cap(s.union.nodes)*int(unsafe.Sizeof(unionNode{}))
+	size := s.table.Bytes() + s.call.Bytes() + s.tree.Bytes() + cap(s.union.nodes)*int(unsafe.Sizeof(unionNode{})) + s.kindRollups.each.memory()
 	for _, p := range s.pages {
 		p.reset(0)
 		for _, memory := range p.memory {

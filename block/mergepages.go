@@ -68,22 +68,9 @@ func (m *merger) copyStacks(rw *RowsWriter, s *Samples, in *input, r *ref, serie
 		from, to := in.profiles.offsets[1+c][i], in.profiles.offsets[1+c][i+1]
 		m.lengths = append(m.lengths, uint32(to-from))
 	}
-	if err := rw.appendCopied(in.profile(r, series), stacks, m.lengths, m.totals); err != nil || sums == nil {
+	p := in.profile(r, series)
+	if err := rw.appendCopied(p, stacks, m.lengths, m.totals); err != nil || sums == nil {
 		return err
 	}
-	return sums.addRuns(s, i, stacks)
-}
-
-// addRuns adds the values of profile i to its stack nodes, which are in the new numbers.
-func (r *kindRollups) addRuns(s *Samples, i int, stacks []uint32) error {
-	for c := range r.sums {
-		from, factor, err := s.valueRun(i, c)
-		if err != nil {
-			return err
-		}
-		if err := samples.Add(stacks, from, factor, r.sums[c]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return sums.addRuns(s, i, p.Series, stacks)
 }

@@ -7,6 +7,7 @@ import (
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block/rollup"
+	"github.com/kilndb/kiln/block/samples"
 )
 
 const (
@@ -32,15 +33,20 @@ type kindRollups struct {
 	nodes    []uint32
 	columns  [][]int64
 	source   []int64
+	// series are the new numbers of the unit's series, nil if they stay; each are the sums of each.
+	series []uint32
+	each   seriesRollup
+	// addAll and addEach say what the rows of the input at hand have to be added to.
+	addAll, addEach bool
 }
 
 // rollups begins the rollups of a kind; nil if there will be none, as where not even all sums fit into int64.
-func (m *merger) rollups(k *unitKind) *kindRollups {
+func (m *merger) rollups(k *unitKind, series []uint32) *kindRollups {
 	if m.w.header.Level < wholeFrom || k.huge {
 		return nil
 	}
 	r := &m.kindRollups
-	r.k = k
+	r.k, r.series = k, series
 	types, nodes := len(k.kind.SampleTypes), len(k.stack.Parents)
 	for len(r.sums) < types {
 		r.sums, r.columns = append(r.sums, nil), append(r.columns, nil)
@@ -57,7 +63,28 @@ func (m *merger) rollups(k *unitKind) *kindRollups {
 	for _, in := range k.inputs {
 		r.fromRows = append(r.fromRows, in.rollup(0) == nil)
 	}
+	r.each.begin(k)
 	return r
+}
+
+// of makes ready for the rows of an input, and returns nil if they need not be added.
+func (r *kindRollups) of(input uint32) *kindRollups {
+	if r == nil {
+		return nil
+	}
+	r.addAll, r.addEach = r.fromRows[input], r.each.fromRows[input]
+	if !r.addAll && !(r.addEach && r.each.pays) {
+		return nil
+	}
+	return r
+}
+
+// number returns the series id that a series of the unit has in the group.
+func (r *kindRollups) number(series uint32) uint32 {
+	if r.series == nil {
+		return series
+	}
+	return r.series[series]
 }
 
 func (r *kindRollups) clear() {
@@ -66,24 +93,72 @@ func (r *kindRollups) clear() {
 	}
 }
 
-// rollup returns the rollup with buckets of that length of all series of an input, nil if there is none or if a
-// duplicate was dropped, which is in the sums.
+// rollup returns a rollup with buckets of that length of an input that says the sums of all series, nil if there is
+// none or if a duplicate was dropped, which is in the sums.
 func (in *input) rollup(bucket int64) *storagev1.Rollup {
+	if m := in.rollupOf(bucket, false); m != nil {
+		return m
+	}
+	return in.rollupOf(bucket, true)
+}
+
+func (in *input) rollupOf(bucket int64, perSeries bool) *storagev1.Rollup {
 	if in.dropped {
 		return nil
 	}
 	for _, m := range in.rows.meta.GetRollups() {
-		if m.GetBucket() == bucket && !m.GetPerSeries() {
+		if m.GetBucket() == bucket && m.GetPerSeries() == perSeries {
 			return m
 		}
 	}
 	return nil
 }
 
-// add adds the values of one sample type of a profile to its stack nodes, which are in the new numbers.
-func (r *kindRollups) add(c int, stacks []uint32, values []int64) {
-	sums := r.sums[c]
-	for j, n := range stacks {
+// addRuns adds the values of profile i to its stack nodes, which are in the new numbers, as the series is.
+func (r *kindRollups) addRuns(s *Samples, i int, series uint32, stacks []uint32) error {
+	each, places := r.placesOf(series, stacks)
+	for c := range r.sums {
+		run, factor, err := s.valueRun(i, c)
+		if err != nil {
+			return err
+		}
+		if r.addAll {
+			if err := samples.Add(stacks, run, factor, r.sums[c]); err != nil {
+				return err
+			}
+		}
+		if each != nil {
+			if err := samples.Add(places, run, factor, each.sums[c]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addValues is addRuns for a profile whose values have been decoded.
+func (r *kindRollups) addValues(series uint32, stacks []uint32, values [][]int64) {
+	each, places := r.placesOf(series, stacks)
+	for c := range values {
+		if r.addAll {
+			add(stacks, values[c], r.sums[c])
+		}
+		if each != nil {
+			add(places, values[c], each.sums[c])
+		}
+	}
+}
+
+func (r *kindRollups) placesOf(series uint32, stacks []uint32) (*seriesSums, []uint32) {
+	if !r.addEach {
+		return nil, nil
+	}
+	return r.each.places(series, stacks)
+}
+
+// add adds values to the sums that they belong to.
+func add(places []uint32, values, sums []int64) {
+	for j, n := range places {
 		sums[n] += values[j]
 	}
 }
@@ -130,11 +205,8 @@ func (r *kindRollups) finish(ctx context.Context, rw *RowsWriter, readers []*Sam
 	if err := r.check(); err != nil {
 		return err
 	}
-	r.writer.Reset(len(r.sums), rw.g.w.level)
-	if r.append(0, rw.rows.Samples) {
-		if err := rw.rollup(0, r.writer); err != nil {
-			return err
-		}
+	if err := r.whole(ctx, rw); err != nil {
+		return err
 	}
 	if rw.g.w.header.Level < bucketsFrom {
 		return nil
@@ -147,24 +219,51 @@ func (r *kindRollups) finish(ctx context.Context, rw *RowsWriter, readers []*Sam
 	return nil
 }
 
+// whole writes the sums of all rows, and those of each series. Where there is one series only these are written, which
+// say the same.
+func (r *kindRollups) whole(ctx context.Context, rw *RowsWriter) error {
+	series := uint32(rollup.All)
+	if r.each.only {
+		series = r.number(r.k.order[0].series)
+	}
+	r.writer.Reset(len(r.sums), rw.g.w.level)
+	if !r.append(0, series, rw.rows.Samples) {
+		return nil // those of each series are larger
+	}
+	if err := rw.rollup(0, r.each.only, r.writer); err != nil {
+		return err
+	}
+	if r.each.only || !r.each.pays {
+		return nil
+	}
+	r.writer.Reset(len(r.sums), rw.g.w.level)
+	if ok, err := r.writeEach(ctx); !ok {
+		return err
+	}
+	return rw.rollup(0, true, r.writer)
+}
+
 // check compares the sums with those of the sources.
 func (r *kindRollups) check() error {
+	totals := make([]uint64, len(r.sums))
 	for c, sums := range r.sums {
-		total := uint64(0)
 		for _, v := range sums {
-			total += uint64(v)
-		}
-		if want := r.k.expect.sums[c]; total != want {
-			return fmt.Errorf("%w: rollups and rows of kind %q sum to %d of sample type %d, the sources have %d",
-				ErrCorrupt, r.k.kind.Name, total, c, want)
+			totals[c] += uint64(v)
 		}
 	}
-	return nil
+	return r.checkTotals(totals)
+}
+
+func (r *kindRollups) checkTotals(totals []uint64) error {
+	if slices.Equal(totals, r.k.expect.sums) {
+		return nil
+	}
+	return fmt.Errorf("%w: rollups and rows of kind %q sum to %d, the sources have %d", ErrCorrupt, r.k.kind.Name, totals, r.k.expect.sums)
 }
 
 // append writes the sums at hand as one run, and reports false if the run would have so many of that many rows that
 // it cannot pay.
-func (r *kindRollups) append(bucket int64, rows uint64) bool {
+func (r *kindRollups) append(bucket int64, series uint32, rows uint64) bool {
 	r.nodes = r.nodes[:0]
 	for c := range r.columns[:len(r.sums)] {
 		r.columns[c] = r.columns[c][:0]
@@ -185,7 +284,7 @@ func (r *kindRollups) append(bucket int64, rows uint64) bool {
 	if uint64(len(r.nodes)) > rows/2 {
 		return false
 	}
-	r.writer.Append(bucket, rollup.All, r.nodes, r.columns[:len(r.sums)])
+	r.writer.Append(bucket, series, r.nodes, r.columns[:len(r.sums)])
 	return true
 }
 
@@ -218,12 +317,12 @@ func (r *kindRollups) buckets(ctx context.Context, rw *RowsWriter, bucket int64,
 		for _, ref := range order[i:j] {
 			rows += uint64(r.k.inputs[ref.input].profiles.Samples[ref.index])
 		}
-		if !r.append(of(i), max(rows, 1)) {
+		if !r.append(of(i), rollup.All, max(rows, 1)) {
 			return nil
 		}
 		i = j
 	}
-	return rw.rollup(bucket, r.writer)
+	return rw.rollup(bucket, false, r.writer)
 }
 
 // bucket sums one bucket, which these profiles are in: from rollups of the sources where they have them for this
@@ -260,7 +359,7 @@ func (r *kindRollups) bucket(ctx context.Context, length, bucket int64, refs []r
 			stacks[j] = in.tree.to[n]
 		}
 		for c := range values {
-			r.add(c, stacks, values[c])
+			add(stacks, values[c], r.sums[c])
 		}
 	}
 	return ctx.Err()

@@ -72,16 +72,13 @@ func (m *merger) copyRows(ctx context.Context, rw *RowsWriter, k *unitKind, seri
 			in.tree.to[n] = in.to[j]
 		}
 	}
-	sums := m.rollups(k)
+	sums := m.rollups(k, series)
 	for i := 0; i < len(k.order); {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		r := &k.order[i]
-		var of *kindRollups
-		if sums != nil && sums.fromRows[r.input] {
-			of = sums
-		}
+		of := sums.of(r.input)
 		n, err := m.copyPage(rw, k, readers, i, series, of)
 		if err != nil {
 			return err
@@ -129,7 +126,7 @@ func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, p Profile, i
 	if err := rw.appendRuns(p, stacks, m.runs, m.totals); err != nil || sums == nil {
 		return err
 	}
-	return sums.addRuns(s, i, stacks)
+	return sums.addRuns(s, i, p.Series, stacks)
 }
 
 func errNotAscending() error {
@@ -187,9 +184,7 @@ func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, sta
 	if err := rw.Append(p, stacks, values); err != nil || sums == nil {
 		return err
 	}
-	for c := range values {
-		sums.add(c, stacks, values[c])
-	}
+	sums.addValues(p.Series, stacks, values)
 	return nil
 }
 

@@ -116,9 +116,26 @@ func (r *Rows) sumRollup(ctx context.Context, m *storagev1.Rollup, column int, c
 	if err != nil {
 		return err
 	}
+	if selected != nil {
+		if err := r.checkSeries(ctx, section); err != nil {
+			return err
+		}
+	}
 	return s.Sum(column, func(i int) bool {
 		return section.Buckets[i] >= c.first && section.Buckets[i] < c.end && (selected == nil || selected(section.Series[i]))
 	}, sums)
+}
+
+// checkSeries checks that the runs of a rollup are of series that there are, before anybody looks these up.
+func (r *Rows) checkSeries(ctx context.Context, section *rollup.Section) error {
+	all, err := r.dataset.group.loadSeries(ctx)
+	if err != nil {
+		return err
+	}
+	if n := len(section.Series); n > 0 && int64(section.Series[n-1]) >= int64(len(all)) { // they ascend
+		return r.wrap(storagev1.SectionType_SECTION_TYPE_ROLLUP, fmt.Errorf("%w: sums of series %d of %d", ErrCorrupt, section.Series[n-1], len(all)))
+	}
+	return nil
 }
 
 // openRollup reads a rollup. Its runs are the profiles of what it returns as Samples.

@@ -19,7 +19,7 @@ type pendingRollup struct {
 }
 
 // rollup hands in sums of the rows, which are kept if that pays.
-func (r *RowsWriter) rollup(bucket int64, w *rollup.Writer) error {
+func (r *RowsWriter) rollup(bucket int64, perSeries bool, w *rollup.Writer) error {
 	g := r.g
 	b, err := w.Finish(nil)
 	if err != nil {
@@ -27,7 +27,8 @@ func (r *RowsWriter) rollup(bucket int64, w *rollup.Writer) error {
 		return g.w.err
 	}
 	g.pending = append(g.pending, pendingRollup{
-		rows: r.rows, kind: r.rows.Kind, raw: r.raw, rollup: &storagev1.Rollup{Bucket: bucket}, section: b,
+		rows: r.rows, kind: r.rows.Kind, raw: r.raw, section: b,
+		rollup: &storagev1.Rollup{Bucket: bucket, PerSeries: perSeries},
 	})
 	return nil
 }

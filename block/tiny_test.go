@@ -2,6 +2,7 @@ package block
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/kilndb/kiln/profile"
@@ -102,6 +103,11 @@ func checkPagesTouched(t *testing.T, d *Dataset, rows *Rows) {
 	if got, err := again.read(nil, colTime, 4321, 1); err != nil || got[0] != 1e9+4321 {
 		t.Errorf("row 4321 is %v, error %v", got, err)
 	}
+	for i, name := range tableColumns(again.types) {
+		if _, err := again.read(nil, i, 4321, 1); err != nil {
+			t.Errorf("column %s of row 4321: %v", name, err)
+		}
+	}
 	if _, err := again.read(nil, colTime, 5500, 1); err == nil {
 		t.Error("a destroyed page was read")
 	}
@@ -111,6 +117,42 @@ func checkPagesTouched(t *testing.T, d *Dataset, rows *Rows) {
 	}
 	if section.Pages() != 1 || section.Rows() != 2*10_000 {
 		t.Errorf("%d pages with %d rows of samples, want 1 and 20,000", section.Pages(), section.Rows())
+	}
+	checkRowsTouched(t, rows)
+}
+
+// checkRowsTouched makes nonsense of the rows of all other services on the page that was inflated: they are not decoded.
+func checkRowsTouched(t *testing.T, rows *Rows) {
+	t.Helper()
+	ps, err := rows.Profiles(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := rows.Samples(t.Context(), ps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]int64, 16)
+	if err := s.Sum(1, nil, want); err != nil {
+		t.Fatal(err)
+	}
+	nonsense := 0
+	for c, loaded := range s.page.loaded {
+		if loaded != (c == 0 || c == 2) {
+			t.Errorf("column %d inflated: %t", c, loaded)
+		}
+		b := slices.Clone(s.page.bytes[c])
+		for i := range b {
+			if at := uint64(i); at < ps.offsets[c][0] || at >= ps.offsets[c][1] {
+				b[i] = 0xff // a number that does not end
+				nonsense++
+			}
+		}
+		s.page.bytes[c] = b
+	}
+	got := make([]int64, 16)
+	if err := s.Sum(1, nil, got); err != nil || !slices.Equal(got, want) || nonsense < 2*19_998 {
+		t.Errorf("sums %v, want %v, of %d bytes of others; error %v", got, want, nonsense, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package querybackend
 
 import (
 	"context"
-	"slices"
 
 	"github.com/kilndb/kiln/block"
 )
@@ -10,14 +9,24 @@ import (
 // rollupBytes is about what a stored byte of a rollup counts in the budget once it is decoded.
 const rollupBytes = 8
 
-// answerable tells whether some rollup of rows can answer: where series are chosen, only one that keeps them apart.
-func (w *weights) answerable(r *block.Rows) bool {
-	return slices.ContainsFunc(r.Rollups(), func(u block.Rollup) bool { return u.PerSeries || len(w.question.own) == 0 })
+// answering returns the rollups of rows that can answer, at least in part: where series are chosen only those that keep
+// them apart, and one of all rows only where the range holds all rows. Then it is the only one.
+func (w *weights) answering(d *block.Dataset, r *block.Rows) (answering []block.Rollup) {
+	for _, u := range r.Rollups() {
+		switch {
+		case len(w.question.own) > 0 && !u.PerSeries:
+		case u.Bucket > 0:
+			answering = append(answering, u)
+		case w.question.covers(d.MinTime, d.MaxTime):
+			return []block.Rollup{u}
+		}
+	}
+	return answering
 }
 
-// coarse adds up rows by their rollups, and reads profiles only where no rollup answers: at the edges of the range,
+// coarse adds up rows by rollups, and reads profiles only where no rollup answers: at the edges of the range,
 // and not at all where the range holds them all.
-func (w *weights) coarse(ctx context.Context, d *block.Dataset, r *block.Rows, column int) error {
+func (w *weights) coarse(ctx context.Context, d *block.Dataset, r *block.Rows, column int, rollups []block.Rollup) error {
 	choice, err := w.chooser(ctx, d)
 	if err != nil {
 		return err
@@ -26,7 +35,7 @@ func (w *weights) coarse(ctx context.Context, d *block.Dataset, r *block.Rows, c
 	if choice != nil {
 		selected = choice.chooses
 	}
-	for _, rollup := range r.Rollups() {
+	for _, rollup := range rollups {
 		if err := w.budget.take(rollup.Bytes * rollupBytes); err != nil {
 			return err
 		}

@@ -41,8 +41,10 @@ type weighed struct {
 
 func (w *weights) rows(ctx context.Context, d *block.Dataset, r *block.Rows, columns []int) error {
 	column := columns[0] // a profile type is one column
-	if w.sumsOnly && w.answerable(r) {
-		return w.coarse(ctx, d, r, column)
+	if w.sumsOnly {
+		if rollups := w.answering(d, r); len(rollups) > 0 {
+			return w.coarse(ctx, d, r, column, rollups)
+		}
 	}
 	p, err := w.pick(ctx, d, r)
 	if err != nil {

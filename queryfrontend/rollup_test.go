@@ -27,7 +27,7 @@ func TestRollups(t *testing.T) {
 	var all, segment []querybackendtest.Pushed
 	for i := range 160 {
 		file := []string{"regexp-mem-0", "regexp-cpu-1"}[i/2%2]
-		p := querybackendtest.Push("one", file, epoch.Add(time.Duration(i)*20*time.Second), "pod", fmt.Sprint(i%2))
+		p := querybackendtest.Push("one", file, epoch.Add(time.Duration(i)*20*time.Second), "pod", fmt.Sprint(i%2), "zone", []string{"a", "b"}[i/4%2])
 		p.Body = varied(p.Body, random)
 		segment = append(segment, p)
 		if len(segment) == 40 {
@@ -41,8 +41,11 @@ func TestRollups(t *testing.T) {
 	start, end := epoch.UnixMilli(), epoch.Add(time.Hour).UnixMilli()
 	for level := 1; level <= 4; level++ {
 		kinds := rollups(store.Compact(t))
-		if level >= 2 && !kinds[false] {
-			t.Fatalf("a block of level %d has no rollup of all series: this would test too little", level)
+		if level >= 2 && !(kinds[false] && kinds[true]) {
+			t.Fatalf("a block of level %d has no rollup of all series, or of each: this would test too little", level)
+		}
+		for range 6 {
+			f.mustEqualRows(model, random)
 		}
 		for _, selector := range []string{`{}`, `{pod="1"}`, `{pod="nobody"}`} {
 			for _, s := range []scope{{start, end, selector}, {start + 61_000, end, selector}, {start, start + 31*60_000, selector}, {start + 301_000, start + 1_207_000, selector}} {
@@ -53,16 +56,43 @@ func TestRollups(t *testing.T) {
 			}
 		}
 	}
-	res, err := f.SelectMergeStacktraces(f.ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
-		ProfileTypeID: cpu, LabelSelector: `{}`, Start: start, End: end,
-	}))
-	if err != nil {
-		t.Fatal(err)
+	// Of all the time rollups are all it takes; of some series in a part of it they say nothing, and are not asked.
+	for _, c := range []struct {
+		scope
+		cost string
+	}{
+		{scope{start, end, `{}`}, "profiles=0, samples=0, rollups=1,"},
+		{scope{start, end, `{pod!="0"}`}, "profiles=0, samples=0, rollups=1,"},
+		{scope{start + 61_000, end, `{pod="1"}`}, "rollups=0,"},
+	} {
+		res, err := f.SelectMergeStacktraces(f.ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
+			ProfileTypeID: cpu, LabelSelector: c.selector, Start: c.start, End: c.end,
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cost := res.Header().Get(queryfrontend.StatisticsHeader); !strings.Contains(cost, c.cost) {
+			t.Errorf("the answer of %+v cost %s, want %s", c.scope, cost, c.cost)
+		}
 	}
-	// All of the time, so that rollups are all it takes.
-	if cost := res.Header().Get(queryfrontend.StatisticsHeader); !strings.Contains(cost, "profiles=0, samples=0, rollups=1,") {
-		t.Errorf("the answer cost %s", cost)
+}
+
+// mustEqualRows asks for a random range and selector.
+func (f fixture) mustEqualRows(model querybackendtest.Model, random *rand.Rand) {
+	f.Helper()
+	edge := func() int64 { // in milliseconds, some of them where a bucket begins
+		at := epoch.Add(time.Duration(random.Int64N(int64(70*time.Minute))) - 5*time.Minute)
+		return at.Truncate([]time.Duration{time.Millisecond, 5 * time.Minute, time.Hour}[random.IntN(3)]).UnixMilli()
 	}
+	selectors := []string{`{}`, `{pod="0"}`, `{pod!="0"}`, `{pod=~"1|2"}`, `{zone!~"a.*",pod=~".+"}`, `{zone="b",pod="1"}`, `{pod=""}`, `{zone=~"a|b"}`}
+	a, b := edge(), edge()
+	s := scope{min(a, b), max(a, b) + 1, selectors[random.IntN(len(selectors))]}
+	if random.IntN(3) == 0 {
+		s.start, s.end = epoch.UnixMilli(), epoch.Add(time.Hour).UnixMilli()
+	}
+	id := []string{cpu, allocSpace}[random.IntN(2)]
+	from, until := s.nanos()
+	f.mustEqual(s, id, querybackendtest.Sum(model.Pick("one", from, until, s.selector, id)))
 }
 
 // varied is a profile with a quarter of its samples left out and the values of the others changed, as one capture

@@ -13,7 +13,7 @@ func BenchmarkScan(b *testing.B) {
 	for _, kind := range []string{"process_cpu", "memory"} {
 		b.Run(kind, func(b *testing.B) {
 			r := open(b, hourOf().levels[3][0])
-			rows, nodes := largest(b, r, kind)
+			_, rows, nodes := largest(b, r, kind)
 			ps, err := rows.Profiles(b.Context())
 			if err != nil {
 				b.Fatal(err)
@@ -39,12 +39,12 @@ func BenchmarkRollup(b *testing.B) {
 	for _, kind := range []string{"process_cpu", "memory"} {
 		b.Run(kind, func(b *testing.B) {
 			object := hourOf().levels[3][0]
-			_, nodes := largest(b, open(b, object), kind)
+			_, _, nodes := largest(b, open(b, object), kind)
 			sums := make([]int64, nodes)
 			b.ResetTimer()
 			start := cpu()
 			for b.Loop() {
-				rows, _ := largest(b, open(b, object), kind)
+				_, rows, _ := largest(b, open(b, object), kind)
 				rest, err := rows.SumRollups(b.Context(), 1, block.Span{From: 0, Until: math.MaxInt64}, nil, sums)
 				if err != nil || len(rest) > 0 {
 					b.Fatal(rest, err)
@@ -55,13 +55,13 @@ func BenchmarkRollup(b *testing.B) {
 	}
 }
 
-// largest returns the rows of a kind of which there are most, and how many stack nodes they have.
-func largest(tb testing.TB, r *block.Reader, kind string) (rows *block.Rows, nodes int) {
+// largest returns the rows of a kind of which there are most, whose they are, and how many stack nodes they have.
+func largest(tb testing.TB, r *block.Reader, kind string) (dataset *block.Dataset, rows *block.Rows, nodes int) {
 	tb.Helper()
 	for _, d := range r.Datasets() {
 		for _, rs := range d.Rows {
 			if rs.Kind.Name == kind && (rows == nil || rs.SampleCount > rows.SampleCount) {
-				rows = rs
+				dataset, rows = d, rs
 			}
 		}
 	}
@@ -72,5 +72,5 @@ func largest(tb testing.TB, r *block.Reader, kind string) (rows *block.Rows, nod
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return rows, len(stack.Parents)
+	return dataset, rows, len(stack.Parents)
 }

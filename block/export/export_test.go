@@ -14,6 +14,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/kilndb/kiln/block"
+	"github.com/kilndb/kiln/block/inspect"
 	"github.com/kilndb/kiln/block/inspect/inspecttest"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
@@ -92,6 +93,9 @@ func TestTablesSayWhatTheOracleSays(t *testing.T) {
 	s, files := segment(t)
 	for name, o := range map[string]inspecttest.Object{"segment": s, "block": inspecttest.Merge(t, "acme", 2, s)} {
 		t.Run(name, func(t *testing.T) {
+			if !hasMultiples(t, o) {
+				t.Error("every column is stored: this tests too little")
+			}
 			got := export(t, o, Selection{})
 			got.check(t)
 			seen := 0
@@ -110,6 +114,20 @@ func TestTablesSayWhatTheOracleSays(t *testing.T) {
 			}
 		})
 	}
+}
+
+// hasMultiples tells whether some column of samples is not stored, but made of another.
+func hasMultiples(t *testing.T, o inspecttest.Object) bool {
+	t.Helper()
+	r, err := inspect.Inspect(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(r.Groups, func(g inspect.Group) bool {
+		return slices.ContainsFunc(g.Sections, func(s inspect.Section) bool {
+			return slices.ContainsFunc(s.Columns, func(c inspect.Column) bool { return strings.Contains(c.Encoding, "×") })
+		})
+	})
 }
 
 // checkFile compares the sums per function and stack of one file with the oracle's.

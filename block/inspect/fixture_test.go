@@ -1,7 +1,9 @@
 package inspect
 
 import (
+	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"testing"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/corpus"
+	"github.com/kilndb/kiln/profile/oracle"
 )
 
 // segment holds every third corpus file of two tenants.
@@ -46,7 +49,8 @@ func objects(t testing.TB) map[string]inspecttest.Object {
 	for level := range uint32(2) {
 		all[fmt.Sprintf("block of level %d", 1+level)] = inspecttest.Merge(t, "acme", 1+level, s, small(t))
 	}
-	for _, name := range []string{"segment", "block"} {
+	all["block with rollups"] = withRollups(t)
+	for _, name := range []string{"segment", "block", "rollup", "series"} {
 		b, err := os.ReadFile("../testdata/v1-" + name + ".kiln")
 		if err != nil {
 			t.Fatal(err)
@@ -54,4 +58,31 @@ func objects(t testing.TB) map[string]inspecttest.Object {
 		all["golden "+name] = b
 	}
 	return all
+}
+
+// withRollups holds a morning of two pods, so that every sort of rollup pays, and CPU samples, so that nanoseconds are
+// multiples of counts.
+func withRollups(t testing.TB) inspecttest.Object {
+	t.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
+	var pushes []inspecttest.Push
+	for i := range 200 {
+		f := corpus.Get([]string{"regexp-mutex-0", "regexp-cpu-1"}[i%2])
+		p := oracle.Parse(f.Gzipped)
+		for _, s := range p.Sample {
+			factor := 1 + random.Int64N(1000)
+			for c := range s.Value {
+				s.Value[c] *= factor
+			}
+		}
+		var body bytes.Buffer
+		if err := p.Write(&body); err != nil {
+			t.Fatal(err)
+		}
+		pushes = append(pushes, inspecttest.Push{
+			Tenant: "acme", Service: f.Service(), Kind: f.Kind(), Time: 1_700_000_000_000_000_000 + int64(i/100)*3600e9 + int64(i)*1e9,
+			ID: profile.ID{byte(i), byte(i >> 8)}, Labels: labels.FromStrings("pod", fmt.Sprint(i/2%2)), Body: body.Bytes(),
+		})
+	}
+	return inspecttest.Merge(t, "acme", 4, inspecttest.Segment(t, pushes...))
 }

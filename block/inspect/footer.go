@@ -39,6 +39,7 @@ func (v *verifier) footer() {
 		kinds[key] = true
 	}
 	v.times()
+	v.rollupLines()
 }
 
 // times compares the object's time range with that of its datasets.

@@ -59,7 +59,11 @@ func open(ctx context.Context, src block.Source) (*object, error) {
 	for i, d := range meta.GetDatasets() {
 		for j, r := range d.GetRows() {
 			o.groups[d.GetGroup()] = append(o.groups[d.GetGroup()], use{i, j})
-			for _, s := range []uint32{r.GetTreesSection(), r.GetSamplesSection()} {
+			sections := []uint32{r.GetTreesSection(), r.GetSamplesSection()}
+			for _, m := range r.GetRollups() {
+				sections = append(sections, m.GetSection())
+			}
+			for _, s := range sections {
 				ref := sectionRef{int(d.GetGroup()), int(s)}
 				o.uses[ref] = append(o.uses[ref], use{i, j})
 			}

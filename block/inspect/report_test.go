@@ -3,6 +3,7 @@ package inspect
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -64,7 +65,7 @@ func checkSection(t *testing.T, s Section) {
 			t.Errorf("%s: column %+v", s.Type, c)
 		}
 	}
-	if !slices.Contains([]string{"SYMBOLS", "SERIES", "TREES", "SAMPLES", "PROFILES"}, s.Type) {
+	if !slices.Contains([]string{"SYMBOLS", "SERIES", "TREES", "SAMPLES", "ROLLUP", "PROFILES"}, s.Type) {
 		return // a type that came later is measured as a whole
 	}
 	// Beside the columns there are counts and directories; in PROFILES Parquet's metadata.
@@ -105,6 +106,37 @@ func TestDatasets(t *testing.T) {
 	for _, want := range []string{"string bytes", "call names", "label values", "stacks", "delay nanoseconds", "id_hi", "total_1"} {
 		if !names[want] {
 			t.Errorf("no column %q among %v", want, slices.Sorted(maps.Keys(names)))
+		}
+	}
+}
+
+// Columns that are made of others say so, and a rollup shows its index and its rows.
+func TestMultiplesAndRollups(t *testing.T) {
+	r, err := Inspect(t.Context(), withRollups(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for _, total := range r.Totals {
+		for _, c := range total.Columns {
+			seen[total.Type+" "+c.Name] = c.Encoding
+			if c.Raw == 0 || (c.Stored == 0) != strings.Contains(c.Encoding, "×") {
+				t.Errorf("%s: column %+v", total.Type, c)
+			}
+		}
+	}
+	for name, want := range map[string]string{
+		"SAMPLES stacks": "zstd", "SAMPLES cpu nanoseconds": "samples count × 10000000", "ROLLUP cpu nanoseconds": "samples count × 10000000",
+		"ROLLUP buckets": "plain", "ROLLUP series": "plain", "ROLLUP run rows": "plain", "ROLLUP run bytes of stacks": "plain",
+		"ROLLUP run bytes of samples count": "plain",
+	} {
+		if got, ok := seen[name]; !ok || got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	for _, s := range r.Groups[0].Sections {
+		if s.Type == "ROLLUP" && (s.Service != "regexp" || s.Kind == "" || s.Counts["runs"] == 0 || s.Counts["rows"] < s.Counts["runs"]) {
+			t.Errorf("%+v", s)
 		}
 	}
 }

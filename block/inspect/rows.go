@@ -25,11 +25,12 @@ func (v *verifier) groupRows(ctx context.Context, c *contents, table []byte) err
 	complete, profiles := true, v.ranges(c)
 	for i, d := range r.Datasets() {
 		whole, oldest, newest := true, int64(math.MaxInt64), int64(math.MinInt64)
+		used := map[uint32]bool{}
 		for j, rows := range d.Rows {
 			m := r.Meta().Datasets[i].Rows[j]
 			w := &rowsCheck{
 				v: v, c: c, dataset: d, rows: rows, trees: c.trees[int(m.GetTreesSection())], samples: c.samples[int(m.GetSamplesSection())],
-				section: int(m.GetSamplesSection()), starts: m.GetColumnStarts(),
+				section: int(m.GetSamplesSection()), starts: m.GetColumnStarts(), rollups: c.rollupsOf(m),
 			}
 			ok, err := w.run(ctx)
 			if err != nil {
@@ -37,11 +38,19 @@ func (v *verifier) groupRows(ctx context.Context, c *contents, table []byte) err
 			}
 			if whole = whole && ok; ok {
 				oldest, newest = min(oldest, w.profiles.Times[0]), max(newest, w.profiles.Times[w.profiles.Len()-1])
+				for _, id := range w.profiles.Series {
+					used[id] = true
+				}
 			}
 		}
 		complete = complete && whole
 		if whole && (oldest != d.MinTime || newest != d.MaxTime) {
 			v.fail("footer", "service %q from %d to %d, its profiles are from %d to %d", d.Service, d.MinTime, d.MaxTime, oldest, newest)
+		}
+		if whole {
+			if err := checkFilter(r.Meta().Datasets[i].GetLabelFilter(), pairsOf(c.series, used), d.Sorted()); err != nil {
+				v.fail("footer", "service %q: %v", d.Service, err)
+			}
 		}
 	}
 	if !complete {
@@ -109,6 +118,7 @@ type rowsCheck struct {
 	trees    *trees
 	samples  *pages
 	starts   []uint64
+	rollups  []*sums
 	profiles *block.Profiles
 }
 
@@ -127,7 +137,39 @@ func (w *rowsCheck) run(ctx context.Context) (ok bool, err error) {
 	if w.samples == nil || w.trees == nil {
 		return false, nil
 	}
-	return w.v.check(w.c.places[w.section], w.values(ctx))
+	ok, err = w.v.check(w.c.places[w.section], w.values(ctx))
+	if !ok || err != nil {
+		return false, err
+	}
+	for _, s := range w.rollups {
+		err := s.finish()
+		if err == nil {
+			err = w.share(s)
+		}
+		if _, err := w.v.check(w.c.places[s.place], err); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// share checks that a rollup takes at most a quarter of the bytes of its rows, which are their share of the section by
+// inflated bytes.
+func (w *rowsCheck) share(s *sums) error {
+	raw, total := uint64(0), uint64(0)
+	for c, end := range w.samples.ends {
+		to := uint64(0)
+		if n := w.samples.Pages(); n > 0 {
+			_, to = w.samples.Bounds(n-1, c)
+		}
+		raw += end - w.starts[c]
+		total += to
+	}
+	stored := float64(w.c.meta.Sections[w.section].GetLength()) * float64(raw) / float64(max(total, 1))
+	if n := w.c.meta.Sections[s.place].GetLength(); float64(n)*rollupShare > stored {
+		return w.errorf("sums of %d bytes for rows of %.0f", n, stored)
+	}
+	return nil
 }
 
 // order checks that profiles ascend by (time, series, id). Only segments may have several that are equal.
@@ -202,6 +244,9 @@ func (w *rowsCheck) values(ctx context.Context) error {
 			if want := w.profiles.Totals[c][i]; sum != want {
 				return w.errorf("values of profile %d add up to %d for sample type %d, its total is %d", i, sum, c, want)
 			}
+		}
+		for _, s := range w.rollups {
+			s.takeOut(w.profiles, i, stacks, values)
 		}
 		w.samples.rows += uint64(len(stacks))
 	}

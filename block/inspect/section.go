@@ -33,19 +33,21 @@ type Section struct {
 // Column is one column of a section.
 type Column struct {
 	Name string `json:"name"`
-	// Encoding is plain or zstd, in Parquet what Parquet calls it, and mixed where it is not the same everywhere.
+	// Encoding is plain or zstd, in Parquet what Parquet calls it, and mixed where it is not the same everywhere. Of a
+	// column that is not stored it is the column and the factor that it is made of: "samples count × 10000000".
 	Encoding string `json:"encoding"`
 	Raw      int64  `json:"raw"`
 	Stored   int64  `json:"stored"`
-	// Pages are those of a column of SAMPLES.
+	// Pages are those of a column of SAMPLES or ROLLUP.
 	Pages []Page `json:"pages,omitempty"`
 }
 
 // Page is a part of a column that inflates alone.
 type Page struct {
-	Rows   uint64 `json:"rows"`
-	Raw    int64  `json:"raw"`
-	Stored int64  `json:"stored"`
+	Encoding string `json:"encoding"`
+	Rows     uint64 `json:"rows"`
+	Raw      int64  `json:"raw"`
+	Stored   int64  `json:"stored"`
 }
 
 // layout says what is in a section that is a set of columns.
@@ -130,13 +132,9 @@ func (o *object) takeApart(ctx context.Context, s *Section, b []byte, ref sectio
 		}
 		return s.set(c, treesLayouts[form])
 	case storagev1.SectionType_SECTION_TYPE_SAMPLES:
-		names := []string{"stacks"}
-		if users := o.uses[ref]; len(users) > 0 {
-			for _, t := range o.kind(o.rows(users[0]).GetKind()).SampleTypes {
-				names = append(names, t.Type+" "+t.Unit)
-			}
-		}
-		return s.pages(b, names)
+		return s.pages(b, o.columns(ref))
+	case storagev1.SectionType_SECTION_TYPE_ROLLUP:
+		return s.rollup(b, o.columns(ref))
 	case storagev1.SectionType_SECTION_TYPE_PROFILES:
 		return o.table(ctx, s, b, ref.group)
 	}
@@ -193,6 +191,38 @@ func nameOf(names []string, i int) string {
 	return fmt.Sprintf("column %d", i)
 }
 
+// columns names those of SAMPLES or ROLLUP.
+func (o *object) columns(ref sectionRef) []string {
+	names := []string{"stacks"}
+	if users := o.uses[ref]; len(users) > 0 {
+		for _, t := range o.kind(o.rows(users[0]).GetKind()).SampleTypes {
+			names = append(names, t.Type+" "+t.Unit)
+		}
+	}
+	return names
+}
+
+// rollup reads the index and the directory of ROLLUP.
+func (s *Section) rollup(b []byte, names []string) error {
+	c := column.Cursor{Data: b}
+	n := c.Uvarint()
+	if c.Err == nil && n > uint64(len(b)-c.Pos) {
+		c.Err = fmt.Errorf("%w: an index of %d bytes in a rollup of %d", block.ErrCorrupt, n, len(b))
+	}
+	if c.Err != nil {
+		return c.Err
+	}
+	index := layout{counts: []string{"runs"}, columns: []string{"buckets", "series", "run rows"}}
+	for _, name := range names {
+		index.columns = append(index.columns, "run bytes of "+name)
+	}
+	end := c.Pos + int(n)
+	if err := s.set(column.Cursor{Data: b[c.Pos:end]}, index); err != nil {
+		return err
+	}
+	return s.pages(b[end:], names)
+}
+
 // pages reads the directory of SAMPLES.
 func (s *Section) pages(b []byte, names []string) error {
 	if len(b) < 4 {
@@ -208,32 +238,43 @@ func (s *Section) pages(b []byte, names []string) error {
 	if c.Err != nil {
 		return c.Err
 	}
-	section, err := samples.Parse(b, columns) // from here on the directory is known to be good
+	section, err := samples.Parse(b, columns)
 	if err != nil {
 		return err
 	}
-	c.Uvarint()
-	s.Columns = make([]Column, columns)
-	for i := range s.Columns {
-		s.Columns[i].Name = nameOf(names, i)
+	first := len(s.Columns) // those of a rollup's index come before
+	for i := range columns {
+		s.Columns = append(s.Columns, Column{Name: nameOf(names, i)})
 	}
-	for range section.Pages() {
-		rows := c.Uvarint()
-		for i := range s.Columns {
-			s.Columns[i].page(rows, c.Uvarint(), c.Uvarint())
+	for p := range section.Pages() {
+		for i := range columns {
+			s.Columns[first+i].page(pageOf(section, p, i, names))
 		}
 	}
-	s.Counts = map[string]uint64{"rows": section.Rows(), "pages": uint64(section.Pages())}
-	return c.Err
+	if s.Counts == nil {
+		s.Counts = map[string]uint64{}
+	}
+	s.Counts["rows"], s.Counts["pages"] = section.Rows(), uint64(section.Pages())
+	return nil
 }
 
-func (c *Column) page(rows, raw, stored uint64) {
-	e := encoding(raw, stored)
-	if len(c.Pages) > 0 && c.Encoding != e {
-		e = "mixed"
+func pageOf(s *samples.Section, p, c int, names []string) Page {
+	from, to := s.Bounds(p, c)
+	page := Page{Rows: uint64(s.PageRows(p)), Raw: int64(to - from), Stored: int64(len(s.Stored(p, c)))}
+	page.Encoding = encoding(to-from, uint64(page.Stored))
+	if base, times, ok := s.Multiple(p, c); ok {
+		page.Encoding = fmt.Sprintf("%s × %d", nameOf(names, base), times)
 	}
-	c.Encoding = e
-	c.Raw += int64(raw)
-	c.Stored += int64(stored)
-	c.Pages = append(c.Pages, Page{Rows: rows, Raw: int64(raw), Stored: int64(stored)})
+	return page
+}
+
+func (c *Column) page(p Page) {
+	if len(c.Pages) > 0 && c.Encoding != p.Encoding {
+		c.Encoding = "mixed"
+	} else {
+		c.Encoding = p.Encoding
+	}
+	c.Raw += p.Raw
+	c.Stored += p.Stored
+	c.Pages = append(c.Pages, p)
 }

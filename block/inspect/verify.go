@@ -35,8 +35,8 @@ type verifier struct {
 }
 
 // Verify reads the whole object: it compares every CRC, decodes every section and checks what the format promises of
-// names, order, trees, rows and sums. It holds one group at a time. Of each kind of problem it reports the first in a
-// section. An error means that the object could not be read, and says nothing about it.
+// names, order, trees, rows, sums, rollups and label filters. It holds one group at a time. Of each kind of problem it
+// reports the first in a section. An error means that the object could not be read, and says nothing about it.
 func Verify(ctx context.Context, src block.Source) ([]Problem, error) {
 	v := &verifier{}
 	if err := v.head(ctx, src); err != nil {
@@ -109,6 +109,7 @@ type contents struct {
 	series   []labels.Labels
 	trees    map[int]*trees
 	samples  map[int]*pages
+	rollups  map[int]*sums
 	profiles int // index of the section
 }
 
@@ -128,7 +129,7 @@ type pages struct {
 
 // group checks everything in one group.
 func (v *verifier) group(ctx context.Context, i int) error {
-	c := &contents{index: i, meta: v.o.meta.Groups[i], trees: map[int]*trees{}, samples: map[int]*pages{}}
+	c := &contents{index: i, meta: v.o.meta.Groups[i], trees: map[int]*trees{}, samples: map[int]*pages{}, rollups: map[int]*sums{}}
 	raw := make([][]byte, len(c.meta.GetSections()))
 	for j, s := range c.meta.GetSections() {
 		c.places = append(c.places, v.place(i, j))
@@ -147,6 +148,7 @@ func (v *verifier) group(ctx context.Context, i int) error {
 	for _, t := range []storagev1.SectionType{
 		storagev1.SectionType_SECTION_TYPE_SYMBOLS, storagev1.SectionType_SECTION_TYPE_SERIES,
 		storagev1.SectionType_SECTION_TYPE_TREES, storagev1.SectionType_SECTION_TYPE_SAMPLES,
+		storagev1.SectionType_SECTION_TYPE_ROLLUP,
 	} {
 		for j, s := range c.meta.GetSections() {
 			if s.GetType() != t || !c.good[j] {
@@ -190,6 +192,8 @@ func (v *verifier) decode(c *contents, j int, b []byte) (err error) {
 		if p, err = v.pages(sectionRef{c.index, j}, b); err == nil {
 			c.samples[j] = p
 		}
+	case storagev1.SectionType_SECTION_TYPE_ROLLUP:
+		err = v.rollup(c, j, b)
 	}
 	return err
 }
@@ -214,17 +218,25 @@ func (v *verifier) pages(ref sectionRef, b []byte) (*pages, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := inflateAll(s); err != nil {
+		return nil, err
+	}
+	return &pages{Section: s, ends: make([]uint64, columns)}, nil
+}
+
+// inflateAll inflates every page.
+func inflateAll(s *samples.Section) error {
 	var page []byte
 	for p := range s.Pages() {
-		for c := range columns {
+		for c := range s.Columns() {
 			raw, err := s.Page(p, c, page)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if !s.Plain(p, c) {
 				page = raw // keep what may have been allocated
 			}
 		}
 	}
-	return &pages{Section: s, ends: make([]uint64, columns)}, nil
+	return nil
 }

@@ -228,6 +228,48 @@ func TestMultiple(t *testing.T) {
 	}
 }
 
+// Whatever columns have to do with each other, they are read as they were written.
+func TestAnyColumnsReadBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		base := rapid.SliceOfN(rapid.SampledFrom([]int64{0, 1, 2, 127, 128, 1 << 30}), 16, 24).Draw(t, "base")
+		stacks, columns := make([]uint32, len(base)), [][]int64{base}
+		for i := range stacks {
+			stacks[i] = uint32(i)
+		}
+		for range rapid.IntRange(1, 3).Draw(t, "others") {
+			factor := rapid.SampledFrom([]int64{0, 1, 2, 10_000_000}).Draw(t, "factor")
+			other := make([]int64, len(base))
+			for i := range other {
+				if rapid.IntRange(0, 15).Draw(t, "same") > 0 {
+					other[i] = base[i] * factor
+				}
+			}
+			columns = append(columns, other)
+		}
+		var w Writer
+		w.Reset(1+len(columns), column.Fastest, nil)
+		w.Append(stacks, columns, nil)
+		b, err := w.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Parse(b, 1+len(columns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c, want := range columns {
+			run, err := s.Page(0, 1+c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]int64, len(want))
+			if err := Values(got, run); err != nil || !slices.Equal(got, want) {
+				t.Fatalf("column %d is %v, error %v, want %v", c, got, err, want)
+			}
+		}
+	})
+}
+
 func TestMultipleIsExact(t *testing.T) {
 	col := func(values ...uint64) (b []byte) {
 		for _, v := range values {
@@ -236,12 +278,13 @@ func TestMultipleIsExact(t *testing.T) {
 		return b
 	}
 	for name, c := range map[string]struct{ base, values []byte }{
-		"one is off":      {col(0, 1, 2, 3), col(0, 5, 10, 16)},
-		"zero has one":    {col(0, 1), col(1, 5)},
-		"all zero":        {col(1, 2), col(0, 0)},
-		"nothing is zero": {col(0, 0), col(0, 0)},
-		"shorter":         {col(1, 2), col(5)},
-		"wraps":           {col(1, 1<<62), col(4, 0)},
+		"one is off":       {col(0, 1, 2, 3), col(0, 5, 10, 16)},
+		"zero has one":     {col(0, 1), col(1, 5)},
+		"all zero":         {col(1, 2), col(0, 0)},
+		"nothing is zero":  {col(0, 0), col(0, 0)},
+		"shorter":          {col(1, 2), col(5)},
+		"begins with zero": {col(3, 1, 2), col(0, 2, 4)},
+		"wraps":            {col(1, 1<<62), col(4, 0)},
 	} {
 		if f, ok := multiple(c.base, c.values); ok {
 			t.Errorf("%s: a multiple by %d", name, f)

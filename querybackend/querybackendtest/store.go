@@ -15,6 +15,7 @@ import (
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block"
+	"github.com/kilndb/kiln/block/inspect/inspecttest"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/objstore/memory"
 	"github.com/kilndb/kiln/profile"
@@ -70,6 +71,19 @@ func (s *Store) Segment(t testing.TB, profiles ...Pushed) *storagev1.BlockMeta {
 	meta := writeSegment(t, &out, profiles)
 	s.put(t, meta, out.Bytes())
 	return meta
+}
+
+// Replace makes objects, whose entries they hold, all there is.
+func (s *Store) Replace(t testing.TB, objects ...[]byte) {
+	t.Helper()
+	s.replace(nil)
+	for _, b := range objects {
+		meta, err := block.ReadMeta(t.Context(), inspecttest.Object(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.put(t, meta, b)
+	}
 }
 
 func (s *Store) put(t testing.TB, meta *storagev1.BlockMeta, object []byte) {

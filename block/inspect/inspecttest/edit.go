@@ -2,8 +2,10 @@ package inspecttest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -24,9 +26,13 @@ func Edit(t testing.TB, o Object, change func(m *storagev1.BlockMeta)) Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tail := o[len(o)-tailSize:]
-	body := o[:len(o)-tailSize-int(binary.LittleEndian.Uint32(tail))]
 	change(meta)
+	return seal(t, o[:len(o)-tailSize-int(binary.LittleEndian.Uint32(o[len(o)-tailSize:]))], meta)
+}
+
+// seal ends sections with a footer.
+func seal(t testing.TB, body []byte, meta *storagev1.BlockMeta) Object {
+	t.Helper()
 	meta.Size = 1 // any number but 0 takes as many bytes
 	meta.Size = uint64(len(body) + proto.Size(meta) + tailSize)
 	footer, err := proto.Marshal(meta)
@@ -36,7 +42,7 @@ func Edit(t testing.TB, o Object, change func(m *storagev1.BlockMeta)) Object {
 	out := append(bytes.Clone(body), footer...)
 	out = binary.LittleEndian.AppendUint32(out, uint32(len(footer)))
 	out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(footer, castagnoli))
-	return append(out, tail[8:]...)
+	return append(out, "\x01KILN"...)
 }
 
 // Reseal is Edit for an object whose sections were changed: each gets the CRC that its bytes have.
@@ -49,4 +55,32 @@ func Reseal(t testing.TB, o Object) Object {
 			}
 		}
 	})
+}
+
+// Replace is Edit with other bytes for one section, whatever their length.
+func Replace(t testing.TB, o Object, group, section int, b []byte) Object {
+	t.Helper()
+	meta := Open(t, o).Meta()
+	var all []*storagev1.Section
+	for _, g := range meta.Groups {
+		all = append(all, g.Sections...)
+	}
+	slices.SortFunc(all, func(a, b *storagev1.Section) int { return cmp.Compare(a.Offset, b.Offset) })
+	changed := meta.Groups[group].Sections[section]
+	body := bytes.Clone(o[:all[0].Offset])
+	offsets := map[uint64]uint64{} // new by old
+	for _, s := range all {
+		offsets[s.Offset] = uint64(len(body))
+		if s == changed {
+			body = append(body, b...)
+		} else {
+			body = append(body, o[s.Offset:s.Offset+s.Length]...)
+		}
+	}
+	meta.Groups[group].Sections[section].Length = uint64(len(b))
+	for _, s := range all {
+		s.Offset = offsets[s.Offset]
+		s.Crc = crc32.Checksum(body[s.Offset:s.Offset+s.Length], castagnoli)
+	}
+	return seal(t, body, meta)
 }

@@ -1,0 +1,238 @@
+package block
+
+import (
+	"context"
+	"fmt"
+
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/rollup"
+)
+
+// maxSeriesSums bounds the memory in bytes that the sums of each series of a kind take while they are made, and that
+// the inflated pages take which they are read from: above there is no such rollup.
+const maxSeriesSums = 32 << 20
+
+// seriesRollup gathers the sums of each series of a kind from rows, if that may pay. A sum has at least as many digits
+// as any of its values: where there are more sums than a quarter of the rows, they take more than a quarter of the bytes.
+type seriesRollup struct {
+	// pays is false as soon as it is known that the rollup cannot be written. only: there is one series.
+	pays, only bool
+	// fromRows says of each input that its rows have to be added.
+	fromRows []bool
+	// limit is how many sums may be written, room how many may be gathered from rows.
+	limit, room uint64
+	types       int
+	gathered    uint64
+	at          map[uint32]int // index in sums of a series, in the numbers of the group
+	sums        []seriesSums
+	scratch     []uint32
+	most        []uint32
+}
+
+// begin looks at what is to come. A series has at least the sums that its largest profile has rows.
+func (e *seriesRollup) begin(k *unitKind) {
+	e.types = len(k.kind.SampleTypes)
+	e.limit = k.expect.samples / rollupShare
+	e.room = min(e.limit, uint64(maxSeriesSums/(4+8*e.types)))
+	e.gathered = 0
+	if e.at == nil {
+		e.at = map[uint32]int{}
+	}
+	clear(e.at)
+	if e.memory() > maxSeriesSums {
+		e.sums = nil
+	}
+	e.fromRows = e.fromRows[:0]
+	for _, in := range k.inputs {
+		e.fromRows = append(e.fromRows, in.rollupOf(0, true) == nil)
+	}
+	clear(e.most)
+	e.only = len(k.order) > 0
+	least := uint64(0)
+	for i := range k.order {
+		r := &k.order[i]
+		if n := int(r.series) + 1; n > len(e.most) {
+			e.most = append(e.most, make([]uint32, n-len(e.most))...)
+		}
+		rows := k.inputs[r.input].profiles.Samples[r.index]
+		e.only = e.only && r.series == k.order[0].series
+		if most := e.most[r.series]; rows > most {
+			least += uint64(rows - most)
+			e.most[r.series] = rows
+		}
+	}
+	e.pays = !e.only && least <= e.limit
+}
+
+// places returns the sums of a series and where in them those of stack nodes are, which ascend; nil if the rollup does
+// not pay any more.
+func (e *seriesRollup) places(series uint32, stacks []uint32) (*seriesSums, []uint32) {
+	if !e.pays {
+		return nil, nil
+	}
+	i, ok := e.at[series]
+	if !ok {
+		i = len(e.at)
+		e.at[series] = i
+		if i == len(e.sums) {
+			e.sums = append(e.sums, seriesSums{})
+		}
+		e.sums[i].reset(e.types)
+	}
+	s := &e.sums[i]
+	before := len(s.nodes)
+	e.scratch = s.places(e.scratch[:0], stacks)
+	e.gathered += uint64(len(s.nodes) - before)
+	if e.gathered > e.room {
+		e.pays = false
+		return nil, nil
+	}
+	return s, e.scratch
+}
+
+// memory is what is kept for the next kind.
+func (e *seriesRollup) memory() (bytes int) {
+	for i := range e.sums {
+		bytes += cap(e.sums[i].nodes) * (4 + 8*len(e.sums[i].sums))
+	}
+	return bytes
+}
+
+// writeEach writes the sums of each series, ascending, and reports false if they cannot pay. The sums of one come
+// from rows, which have been gathered, and from rollups.
+func (r *kindRollups) writeEach(ctx context.Context) (ok bool, err error) {
+	cursors, err := r.cursors(ctx)
+	if cursors == nil || err != nil {
+		return false, err
+	}
+	var sums seriesSums
+	written, totals := uint64(0), make([]uint64, len(r.sums))
+	for _, series := range r.ids() {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		s := &sums
+		if i, ok := r.each.at[series]; ok {
+			s = &r.each.sums[i]
+		} else {
+			s.reset(len(r.sums))
+		}
+		for _, c := range cursors {
+			if err := c.addTo(s, series, &r.each.scratch); err != nil {
+				return false, err
+			}
+		}
+		s.trim(totals)
+		if written += uint64(len(s.nodes)); written > r.each.limit {
+			return false, nil
+		}
+		r.writer.Append(0, series, s.nodes, s.sums)
+	}
+	for _, c := range cursors {
+		if c.run < len(c.section.Series) {
+			return false, c.corrupt("the sums of series %d belong to no row", c.section.Series[c.run])
+		}
+	}
+	return true, r.checkTotals(totals)
+}
+
+// ids returns the series of the kind, ascending.
+func (r *kindRollups) ids() []uint32 {
+	seen := make([]bool, len(r.each.most))
+	for i := range r.k.order {
+		seen[r.k.order[i].series] = true
+	}
+	var ids []uint32
+	for i := range seen {
+		if seen[i] {
+			ids = append(ids, r.number(uint32(i)))
+		}
+	}
+	return ids
+}
+
+// seriesCursor goes through the sums of each series in the rollup of one input.
+type seriesCursor struct {
+	in      *input
+	section *rollup.Section
+	samples *Samples
+	// to[id] is the series id that a series of the input has become.
+	to  map[uint32]uint32
+	run int
+}
+
+// cursors opens the rollups of inputs, nil if their pages would take too much memory.
+func (r *kindRollups) cursors(ctx context.Context) ([]*seriesCursor, error) {
+	cursors, size := make([]*seriesCursor, 0, len(r.k.inputs)), uint64(0)
+	of := make([]*seriesCursor, len(r.k.inputs))
+	for i, in := range r.k.inputs {
+		if r.each.fromRows[i] {
+			continue
+		}
+		section, err := in.rows.dataset.group.loadRollup(ctx, in.rollupOf(0, true).GetSection(), len(r.sums))
+		if err != nil {
+			return nil, err
+		}
+		if size += largestPage(section); size > maxSeriesSums {
+			return nil, nil
+		}
+		of[i] = &seriesCursor{
+			in: in, section: section, samples: in.rows.rollupSamples(section, len(in.tree.stack.Parents)), to: map[uint32]uint32{},
+		}
+		cursors = append(cursors, of[i])
+	}
+	for i := range r.k.order {
+		ref := &r.k.order[i]
+		if c := of[ref.input]; c != nil {
+			c.to[c.in.profiles.Series[ref.index]] = r.number(ref.series)
+		}
+	}
+	return cursors, nil
+}
+
+// largestPage is what the largest page of a rollup inflates to.
+func largestPage(section *rollup.Section) (size uint64) {
+	for p := range section.Samples.Pages() {
+		page := uint64(0)
+		for c := range section.Samples.Columns() {
+			from, to := section.Samples.Bounds(p, c)
+			page += to - from
+		}
+		size = max(size, page)
+	}
+	return size
+}
+
+// addTo adds the sums that the input has of a series, of which the caller asks in ascending order.
+func (c *seriesCursor) addTo(s *seriesSums, series uint32, places *[]uint32) error {
+	if c.run == len(c.section.Series) {
+		return nil
+	}
+	if to, ok := c.to[c.section.Series[c.run]]; !ok || to > series {
+		return nil // a series without rows stays where it is
+	} else if to < series || c.section.Buckets[c.run] != 0 {
+		return c.corrupt("the sums of series %d are not where they should be", c.section.Series[c.run])
+	}
+	stacks, values, err := c.samples.Profile(c.run)
+	if err != nil {
+		return err
+	}
+	last := int64(-1)
+	for j, n := range stacks {
+		n = c.in.tree.to[n]
+		if int64(n) <= last {
+			return c.corrupt("the sums of series %d name a stack node that no row has", series)
+		}
+		stacks[j], last = n, int64(n)
+	}
+	*places = s.places((*places)[:0], stacks)
+	for i := range values {
+		add(*places, values[i], s.sums[i])
+	}
+	c.run++
+	return nil
+}
+
+func (c *seriesCursor) corrupt(format string, args ...any) error {
+	return c.in.rows.wrap(storagev1.SectionType_SECTION_TYPE_ROLLUP, fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...)))
+}
