@@ -1,15 +1,21 @@
 package pprof
 
-import "github.com/kilndb/kiln/profile"
+import (
+	"encoding/hex"
+
+	"github.com/kilndb/kiln/profile"
+)
 
 // Append appends p in wire form, not compressed, to dst: every table as it stands, in its order. Decode
-// gives the same profile back.
+// gives the same profile back. The columns Spans and Traces of a normalised profile become labels of its samples, as
+// they were; normalising makes them columns again.
 func Append(dst []byte, p *profile.Profile) []byte {
 	for _, t := range p.SampleTypes {
 		dst = appendValueType(dst, 1, t)
 	}
+	r := newRequests(p)
 	for i := range p.Samples() {
-		dst = appendSample(dst, p, i)
+		dst = appendSample(dst, p, i, r)
 	}
 	for i, m := range p.Mappings[1:] {
 		dst = appendMapping(dst, uint64(i)+1, m)
@@ -22,6 +28,9 @@ func Append(dst []byte, p *profile.Profile) []byte {
 	}
 	for i := range p.Strings {
 		dst = appendBytes(dst, 6, p.String(uint32(i)))
+	}
+	for _, s := range r.strings {
+		dst = appendBytes(dst, 6, []byte(s))
 	}
 	dst = appendVarint(dst, 9, uint64(p.TimeNanos))
 	dst = appendVarint(dst, 10, uint64(p.DurationNanos))
@@ -36,7 +45,38 @@ func appendValueType(dst []byte, field int, t profile.ValueType) []byte {
 	return shut(dst, mark)
 }
 
-func appendSample(dst []byte, p *profile.Profile, i int) []byte {
+// requests are the texts of the columns Spans and Traces, which follow the strings of the profile.
+type requests struct {
+	p       *profile.Profile
+	strings []string
+}
+
+func newRequests(p *profile.Profile) *requests {
+	r := &requests{p: p}
+	if len(p.Spans)+len(p.Traces) > 0 {
+		r.strings = []string{"span_id", "trace_id"}
+	}
+	return r
+}
+
+// appendLabels appends what the columns say of sample i.
+func (r *requests) appendLabels(dst []byte, i int) []byte {
+	if s := r.p.Spans; len(s) > 0 && s[i] != (profile.SpanID{}) {
+		dst = r.appendLabel(dst, 0, hex.EncodeToString(s[i][:]))
+	}
+	if t := r.p.Traces; len(t) > 0 && t[i] != (profile.TraceID{}) {
+		dst = r.appendLabel(dst, 1, hex.EncodeToString(t[i][:]))
+	}
+	return dst
+}
+
+func (r *requests) appendLabel(dst []byte, key int, value string) []byte {
+	first := uint32(len(r.p.Strings))
+	r.strings = append(r.strings, value)
+	return appendLabel(dst, profile.SampleLabel{Key: first + uint32(key), Str: first + uint32(len(r.strings)-1)})
+}
+
+func appendSample(dst []byte, p *profile.Profile, i int, r *requests) []byte {
 	dst, mark := open(dst, 2)
 	dst, packed := open(dst, 1)
 	for _, l := range p.Stack(i) {
@@ -45,14 +85,17 @@ func appendSample(dst []byte, p *profile.Profile, i int) []byte {
 	dst = shut(dst, packed)
 	dst = appendValues(dst, p.Row(i))
 	for _, l := range p.LabelsOf(i) {
-		var label int
-		dst, label = open(dst, 3)
-		dst = appendVarint(dst, 1, uint64(l.Key))
-		dst = appendVarint(dst, 2, uint64(l.Str))
-		dst = appendVarint(dst, 3, uint64(l.Num))
-		dst = appendVarint(dst, 4, uint64(l.Unit))
-		dst = shut(dst, label)
+		dst = appendLabel(dst, l)
 	}
+	return shut(r.appendLabels(dst, i), mark)
+}
+
+func appendLabel(dst []byte, l profile.SampleLabel) []byte {
+	dst, mark := open(dst, 3)
+	dst = appendVarint(dst, 1, uint64(l.Key))
+	dst = appendVarint(dst, 2, uint64(l.Str))
+	dst = appendVarint(dst, 3, uint64(l.Num))
+	dst = appendVarint(dst, 4, uint64(l.Unit))
 	return shut(dst, mark)
 }
 
