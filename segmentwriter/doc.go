@@ -14,6 +14,12 @@
 // local directories: at once if no segment of the shard is in flight, else when the flight ends (group commit), so
 // that a lone pusher waits for nothing and many share the cost of a flush. In both cases as soon as it is large.
 //
+// # Cumulative profiles
+//
+// Profiles that count since their program started (__delta__="true") are stored as the difference to the one before;
+// package delta remembers what that was. It moves on with a push that succeeds and back with one that fails, before the
+// push is answered.
+//
 // # What fails together
 //
 // Encoding fails per tenant: the segment is written without the part that cannot be, and only its pushes fail. When
