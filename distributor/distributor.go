@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kilndb/kiln/distributor/ingest"
+	"github.com/kilndb/kiln/distributor/relabel"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
@@ -24,8 +25,9 @@ import (
 // SegmentWriter makes profiles durable.
 type SegmentWriter interface {
 	// Append takes a profile for a shard. series is sorted and has __name__ and service_name; p is decoded, validated
-	// and normalised and has its time. Append returns soon, and p may be reused then. wait, which the caller must call,
-	// blocks until the profile is durable or will not be, or until its context ends. The errors are *connect.Error.
+	// and normalised and has its time. Append may change p, returns soon, and p may be reused then. wait, which the
+	// caller must call, blocks until the profile is durable or will not be, or until its context ends. The errors are
+	// *connect.Error.
 	Append(ctx context.Context, t tenant.ID, shard uint32, series labels.Labels, id profile.ID, p *profile.Profile) (wait func(context.Context) error, err error)
 }
 
@@ -72,7 +74,7 @@ type store struct{ d *Distributor }
 // Store makes one profile durable.
 func (s store) Store(ctx context.Context, t tenant.ID, in ingest.Upload) error {
 	defer s.d.observe(time.Now())
-	r := &request{tenant: t, limits: s.d.cfg.Limits(t)}
+	r := &request{tenant: t, limits: s.d.cfg.Limits(t), rules: s.d.rules(t)}
 	u := upload{series: in.Labels, kind: in.Kind, body: in.Profile, start: in.Start}
 	wait, err := s.d.append(ctx, r, &u)
 	if err == nil {
@@ -93,6 +95,7 @@ func (d *Distributor) observe(start time.Time) {
 type request struct {
 	tenant tenant.ID
 	limits tenant.Limits
+	rules  *relabel.Rules
 	// decoded counts the bytes of all profiles once decompressed.
 	decoded atomic.Int64
 }
@@ -107,6 +110,8 @@ type upload struct {
 	start  int64 // the time of a profile that has none; 0: ours
 
 	index, profile int // where it stands in a push
+
+	pieces []piece // what rules cut off it
 }
 
 // append decodes a profile, checks it and hands it to the writer. A panic is a mistake of ours that some profile brought
@@ -130,6 +135,13 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 		shard := d.cfg.Ring.Shard(r.tenant, series.Get(labels.ServiceName), series.Hash())
 		wait, err = d.writer.Append(ctx, r.tenant, shard, series, id, &dec.profile)
 	}
+	switch {
+	case errors.Is(err, errDropped):
+		d.metrics.discard(reasonRelabel, 1)
+		wait, err = func(context.Context) error { return nil }, nil
+	case err == nil && len(u.pieces) > 0:
+		wait = d.appendPieces(ctx, r.tenant, u, id, wait)
+	}
 	if dec.profile.Bytes()+dec.decoder.Bytes() <= maxKept { // and not after a panic
 		d.decoders.Put(dec)
 	}
@@ -152,12 +164,6 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 	series := u.series
 	if u.kind != nil {
 		series = series.With(labels.Name, u.kind(p))
-		if err := checkSeries(series, r.limits); err != nil {
-			return nil, id, err
-		}
-	}
-	if err := checkTypes(p); err != nil {
-		return nil, id, err
 	}
 	if err := checkTime(p, u.start, d.cfg.Now(), r.limits); err != nil {
 		return nil, id, err
@@ -172,7 +178,8 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 			return nil, id, fmt.Errorf("labels of samples: %w", err)
 		}
 	}
-	return series, id, nil
+	series, err = r.relabel(u, series, p)
+	return series, id, err
 }
 
 func readID(s string) (profile.ID, error) {

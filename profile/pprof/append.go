@@ -49,31 +49,35 @@ func appendValueType(dst []byte, field int, t profile.ValueType) []byte {
 type requests struct {
 	p       *profile.Profile
 	strings []string
+	numbers map[string]uint32
 }
 
 func newRequests(p *profile.Profile) *requests {
-	r := &requests{p: p}
-	if len(p.Spans)+len(p.Traces) > 0 {
-		r.strings = []string{"span_id", "trace_id"}
-	}
-	return r
+	return &requests{p: p, numbers: map[string]uint32{}}
 }
 
 // appendLabels appends what the columns say of sample i.
 func (r *requests) appendLabels(dst []byte, i int) []byte {
 	if s := r.p.Spans; len(s) > 0 && s[i] != (profile.SpanID{}) {
-		dst = r.appendLabel(dst, 0, hex.EncodeToString(s[i][:]))
+		dst = r.appendLabel(dst, "span_id", hex.EncodeToString(s[i][:]))
 	}
 	if t := r.p.Traces; len(t) > 0 && t[i] != (profile.TraceID{}) {
-		dst = r.appendLabel(dst, 1, hex.EncodeToString(t[i][:]))
+		dst = r.appendLabel(dst, "trace_id", hex.EncodeToString(t[i][:]))
 	}
 	return dst
 }
 
-func (r *requests) appendLabel(dst []byte, key int, value string) []byte {
-	first := uint32(len(r.p.Strings))
-	r.strings = append(r.strings, value)
-	return appendLabel(dst, profile.SampleLabel{Key: first + uint32(key), Str: first + uint32(len(r.strings)-1)})
+func (r *requests) appendLabel(dst []byte, key, value string) []byte {
+	return appendLabel(dst, profile.SampleLabel{Key: r.number(key), Str: r.number(value)})
+}
+
+func (r *requests) number(s string) uint32 {
+	n, ok := r.numbers[s]
+	if !ok {
+		n = uint32(len(r.p.Strings) + len(r.strings))
+		r.strings, r.numbers[s] = append(r.strings, s), n
+	}
+	return n
 }
 
 func appendSample(dst []byte, p *profile.Profile, i int, r *requests) []byte {
