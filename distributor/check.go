@@ -9,22 +9,19 @@ import (
 
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 
+	"github.com/kilndb/kiln/distributor/relabel"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
 	"github.com/kilndb/kiln/tenant"
 )
 
-const (
-	// unknownService is the service of series that do not name theirs.
-	unknownService = "unknown_service"
-	// deltaPrefix is what agents leave in front of a kind when its deltas were taken in the program already.
-	deltaPrefix = "godeltaprof_"
-)
+// unknownService is the service of series that do not name theirs.
+const unknownService = "unknown_service"
 
-// readSeries returns the labels of a pushed series, checked and with their defaults. Where it refuses them it returns
-// the service all the same, for the message.
-func readSeries(pairs []*typesv1.LabelPair, lim tenant.Limits) (labels.Labels, error) {
+// readSeries returns the labels of a pushed series with their defaults, and checked unless rules will change them. Where
+// it refuses them it returns the service all the same, for the message.
+func readSeries(pairs []*typesv1.LabelPair, rules *relabel.Rules, lim tenant.Limits) (labels.Labels, error) {
 	series := make(labels.Labels, 0, len(pairs)+1)
 	for _, p := range pairs {
 		if p.GetValue() != "" {
@@ -37,13 +34,26 @@ func readSeries(pairs []*typesv1.LabelPair, lim tenant.Limits) (labels.Labels, e
 			return series, refuse(reasonDuplicateLabel, "label %.80q occurs twice", series[i].Name)
 		}
 	}
-	if kind := series.Get(labels.Name); strings.HasPrefix(kind, deltaPrefix) {
-		series = series.With(labels.Name, strings.TrimPrefix(kind, deltaPrefix))
-	}
 	if !series.Has(labels.ServiceName) {
 		series = series.With(labels.ServiceName, unknownService)
 	}
+	if rules.Touch(series) {
+		return series, checkSize(series, lim)
+	}
+	series = withoutNotes(series)
 	return series, checkSeries(series, lim)
+}
+
+// checkSize bounds labels that rules have still to change by what they may be afterwards, all together.
+func checkSize(series labels.Labels, lim tenant.Limits) error {
+	size := 0
+	for _, l := range series {
+		size += len(l.Name) + len(l.Value)
+	}
+	if limit := lim.MaxLabels * (lim.MaxLabelName + lim.MaxLabelValue); size > limit {
+		return refuse(reasonLabelCount, "labels of %d bytes are more than %d labels may have, %d", size, lim.MaxLabels, limit)
+	}
+	return nil
 }
 
 // checkSeries checks labels that are complete.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kilndb/kiln/distributor/placement"
+	"github.com/kilndb/kiln/distributor/relabel"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -18,6 +19,8 @@ type Config struct {
 	Concurrency int
 	// Limits returns the limits of a tenant.
 	Limits func(tenant.ID) tenant.Limits
+	// Rules returns what is done to the labels of a tenant's profiles. Nil, and nil rules, are the default rules alone.
+	Rules func(tenant.ID) *relabel.Rules
 	// Now is the clock against which the times of profiles are checked.
 	Now func() time.Time
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kilndb/kiln/distributor/ingest"
 	"github.com/kilndb/kiln/distributor/otlp"
+	"github.com/kilndb/kiln/distributor/relabel"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
@@ -25,8 +26,9 @@ import (
 // SegmentWriter makes profiles durable.
 type SegmentWriter interface {
 	// Append takes a profile for a shard. series is sorted and has __name__ and service_name; p is decoded, validated
-	// and normalised and has its time. Append returns soon, and p may be reused then. wait, which the caller must call,
-	// blocks until the profile is durable or will not be, or until its context ends. The errors are *connect.Error.
+	// and normalised and has its time. Append may change p, returns soon, and p may be reused then. wait, which the
+	// caller must call, blocks until the profile is durable or will not be, or until its context ends. The errors are
+	// *connect.Error.
 	Append(ctx context.Context, t tenant.ID, shard uint32, series labels.Labels, id profile.ID, p *profile.Profile) (wait func(context.Context) error, err error)
 }
 
@@ -76,7 +78,7 @@ type store struct{ d *Distributor }
 // Store makes the profiles of a request durable: all are handed to the writer before any is waited for.
 func (s store) Store(ctx context.Context, t tenant.ID, in []ingest.Upload) error {
 	defer s.d.observe(time.Now())
-	r := &request{tenant: t, limits: s.d.cfg.Limits(t)}
+	r := &request{tenant: t, limits: s.d.cfg.Limits(t), rules: s.d.rules(t)}
 	uploads := make([]upload, len(in))
 	for i, u := range in {
 		uploads[i] = upload{series: u.Labels, kind: u.Kind, body: u.Profile, fix: u.Fix, fill: u.Fill, start: u.Start}
@@ -112,6 +114,7 @@ func (d *Distributor) observe(start time.Time) {
 type request struct {
 	tenant tenant.ID
 	limits tenant.Limits
+	rules  *relabel.Rules
 	// decoded counts the bytes of all profiles once decompressed.
 	decoded atomic.Int64
 }
@@ -128,6 +131,8 @@ type upload struct {
 	start  int64                        // the time of a profile that has none; 0: ours
 
 	index, profile int // where it stands in a push
+
+	pieces []piece // what rules cut off it
 }
 
 // append decodes a profile, checks it and hands it to the writer. A panic is a mistake of ours that some profile brought
@@ -148,15 +153,26 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 	dec := d.decoders.Get().(*decoding)
 	series, id, err := d.prepare(dec, r, u)
 	if err == nil {
-		// Whoever computes deltas has seen the profile before: it is where the series was.
-		sticky := series.Get(labels.Delta) == "true"
-		shard := d.cfg.Placement().Shard(r.tenant, series.Get(labels.ServiceName), series.Hash(), d.turn.Add(1), sticky)
-		wait, err = d.writer.Append(ctx, r.tenant, shard, series, id, &dec.profile)
+		wait, err = d.writer.Append(ctx, r.tenant, d.shard(r.tenant, series), series, id, &dec.profile)
+	}
+	switch {
+	case errors.Is(err, errDropped):
+		d.metrics.discard(reasonRelabel, 1)
+		wait, err = func(context.Context) error { return nil }, nil
+	case err == nil && len(u.pieces) > 0:
+		wait = d.appendPieces(ctx, r.tenant, u, id, wait)
 	}
 	if dec.profile.Bytes()+dec.decoder.Bytes() <= maxKept { // and not after a panic
 		d.decoders.Put(dec)
 	}
 	return wait, err
+}
+
+// shard returns where a profile goes.
+func (d *Distributor) shard(t tenant.ID, series labels.Labels) uint32 {
+	// Whoever computes deltas has seen the profile before: it is where the series was.
+	sticky := series.Get(labels.Delta) == "true"
+	return d.cfg.Placement().Shard(t, series.Get(labels.ServiceName), series.Hash(), d.turn.Add(1), sticky)
 }
 
 // prepare decodes a profile into dec.profile and brings it into the form in which it is stored.
@@ -176,12 +192,6 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 	series := u.series
 	if u.kind != nil {
 		series = series.With(labels.Name, u.kind(p))
-		if err := checkSeries(series, r.limits); err != nil {
-			return nil, id, err
-		}
-	}
-	if err := checkTypes(p); err != nil {
-		return nil, id, err
 	}
 	if err := checkTime(p, u.start, d.cfg.Now(), r.limits); err != nil {
 		return nil, id, err
@@ -196,7 +206,8 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 			return nil, id, fmt.Errorf("labels of samples: %w", err)
 		}
 	}
-	return series, id, nil
+	series, err = r.relabel(u, series, p)
+	return series, id, err
 }
 
 func readID(s string) (profile.ID, error) {

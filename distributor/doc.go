@@ -19,8 +19,12 @@
 // # Labels
 //
 // A series needs __name__, the kind of its profiles. Without service_name it belongs to unknown_service. A label with an
-// empty value is a missing label. Other private labels (__delta__, __session_id__) are accepted and not stored. The
-// prefix godeltaprof_, which agents leave on kinds whose deltas they took from the SDK, is cut off.
+// empty value is a missing label. Other private labels are accepted and not stored; __session_id__ is gone before a shard
+// is chosen, and __delta__="true" has the segment-writer take differences of cumulative profiles.
+//
+// Rules of the tenant change the labels and the sample types, or drop a profile, which is answered as a success: see
+// package relabel, also for the rules that everybody has. Limits are checked after them. Where rules tell the columns of
+// a profile apart, it is stored in pieces, and durable when all of them are.
 //
 // # Sharp edges
 //

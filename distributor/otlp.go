@@ -26,7 +26,7 @@ func (s otlpStore) Store(ctx context.Context, t tenant.ID, size int, in []otlp.U
 	d := s.d
 	defer d.observe(time.Now())
 	d.metrics.bytes.Add(float64(size))
-	r := &request{tenant: t, limits: d.cfg.Limits(t)}
+	r := &request{tenant: t, limits: d.cfg.Limits(t), rules: d.rules(t)}
 	results := make([]error, len(in))
 	uploads := make([]upload, 0, len(in)) // those whose labels are in order
 	places := make([]int, 0, len(in))     // and where they stand in the request
@@ -34,15 +34,19 @@ func (s otlpStore) Store(ctx context.Context, t tenant.ID, size int, in []otlp.U
 		// What fills a profile holds on to the request, which need not stay in memory while its profiles are waited for.
 		once := u.Fill
 		in[i].Fill = nil
-		if results[i] = checkSeries(u.Labels, r.limits); results[i] != nil {
-			continue
+		series := u.Labels
+		if !r.rules.Touch(series) { // else they are checked as the rules leave them
+			series = stored(series)
+			if results[i] = checkSeries(series, r.limits); results[i] != nil {
+				continue
+			}
 		}
 		fill := func(p *profile.Profile) error {
 			f := once
 			once = nil
 			return f(p)
 		}
-		uploads = append(uploads, upload{series: u.Labels, id: u.ID.String(), fill: fill})
+		uploads = append(uploads, upload{series: series, id: u.ID.String(), fill: fill})
 		places = append(places, i)
 	}
 	for i, err := range d.storeAll(ctx, r, uploads) {

@@ -20,11 +20,11 @@ func (d *Distributor) Push(ctx context.Context, req *connect.Request[pushv1.Push
 	if !ok {
 		return nil, connect.NewError(connect.CodeUnauthenticated, fmt.Errorf("no tenant: set the header %s", tenant.Header))
 	}
-	r := &request{tenant: t, limits: d.cfg.Limits(t)}
+	r := &request{tenant: t, limits: d.cfg.Limits(t), rules: d.rules(t)}
 	if err := d.checkRequest(req.Msg, r.limits); err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	uploads, failures := d.readRequest(req.Msg, r.limits)
+	uploads, failures := d.readRequest(req.Msg, r)
 	for i, err := range d.storeAll(ctx, r, uploads) {
 		if err != nil {
 			u := &uploads[i]
@@ -63,11 +63,11 @@ func (d *Distributor) checkRequest(msg *pushv1.PushRequest, lim tenant.Limits) e
 }
 
 // readRequest returns the profiles of all series whose labels are in order, and the other series as failures.
-func (d *Distributor) readRequest(msg *pushv1.PushRequest, lim tenant.Limits) ([]upload, []failure) {
+func (d *Distributor) readRequest(msg *pushv1.PushRequest, r *request) ([]upload, []failure) {
 	var uploads []upload
 	var failures []failure
 	for i, s := range msg.GetSeries() {
-		series, err := readSeries(s.GetLabels(), lim)
+		series, err := readSeries(s.GetLabels(), r.rules, r.limits)
 		if err != nil {
 			d.metrics.discard(reasonOf(err), len(s.GetSamples()))
 			failures = append(failures, failure{series: i, profile: -1, service: series.Get(labels.ServiceName), err: err})

@@ -27,6 +27,7 @@ const (
 	reasonSamples        = "samples_limit"
 	reasonSampleLabels   = "sample_labels_limit"
 	reasonWindow         = "not_in_ingestion_window"
+	reasonRelabel        = "dropped_by_relabel_rules"
 	reasonWriter         = "segment_writer" // it refused or failed
 	reasonPanic          = "panic"
 )

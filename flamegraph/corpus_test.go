@@ -17,7 +17,7 @@ func load(p *gprofile.Profile, sampleType string) *symbols {
 	column := oracle.Index(p, sampleType)
 	functions := map[*gprofile.Function]uint32{}
 	for _, f := range p.Function {
-		functions[f] = s.addFunction(f.Name)
+		functions[f] = s.addFunction(oracle.FunctionName(f))
 	}
 	locations := map[*gprofile.Location]uint32{}
 	for _, l := range p.Location {

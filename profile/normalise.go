@@ -41,6 +41,7 @@ type Report struct {
 //   - span_id (profile_id in old clients) and trace_id become the columns Spans and Traces: as labels they would make a
 //     series per request;
 //   - of the other labels of samples only those with a text remain; of several values for one name the last remains;
+//   - names of Go's functions lose their type arguments;
 //   - stacks and names longer than the limits are cut, stacks at the leaf and names at the front: a flame graph
 //     stays whole near its root, and the end of a name says more than its package;
 //   - samples with equal stack, labels, span and trace become one, the sum of their values;
@@ -53,6 +54,7 @@ func (p *Profile) Normalise(lim Limits) (Report, error) {
 	var r Report
 	n := &p.scratch
 	n.begin(p)
+	n.dropTypeArguments(p)
 	p.truncateSymbols(lim.MaxSymbolLength, &r)
 	if err := n.mergeSamples(p, lim.MaxStackDepth, &r); err != nil {
 		return r, err
@@ -95,6 +97,8 @@ type normaliser struct {
 	// strings are label names and values that were seen before, in this or another profile.
 	strings map[string]string
 	used    []bool
+	// shortened is for some strings the number of the one that takes its place as a name; empty if there are none.
+	shortened []uint32
 }
 
 // A client's label values repeat from profile to profile. The bounds keep one that sends ever new ones
@@ -124,7 +128,7 @@ func (n *normaliser) begin(p *Profile) {
 }
 
 func (n *normaliser) bytes() int {
-	return n.samples.bytes() + n.sets.bytes() + 4*(cap(n.seriesOf)+cap(n.setFirst)+cap(n.setSeries)) + 8*cap(n.textEnds) +
+	return n.samples.bytes() + n.sets.bytes() + 4*(cap(n.seriesOf)+cap(n.setFirst)+cap(n.setSeries)+cap(n.shortened)) + 8*cap(n.textEnds) +
 		cap(n.used) + cap(n.texts)*int(unsafe.Sizeof(labels.Label{}))
 }
 

@@ -29,6 +29,10 @@ type SampleLabel struct {
 type Profile struct {
 	Symbols
 
+	// Wire is how many bytes of Data, from the first, are the pprof that the profile was decoded from. It is 0 if the
+	// profile does not follow from such bytes by Normalise alone: to send it, encode it.
+	Wire int
+
 	SampleTypes []ValueType
 	PeriodType  ValueType
 	Period      int64
@@ -71,6 +75,7 @@ type SeriesRows struct {
 // Reset empties the profile, but for the entries of index 0, and keeps its memory.
 func (p *Profile) Reset() {
 	p.Symbols.reset()
+	p.Wire = 0
 	p.SampleTypes = p.SampleTypes[:0]
 	p.PeriodType, p.Period, p.TimeNanos, p.DurationNanos = ValueType{}, 0, 0, 0
 	p.StackEnds, p.Stacks, p.Values = p.StackEnds[:0], p.Stacks[:0], p.Values[:0]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kilndb/kiln/segmentwriter/delta"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -37,6 +38,8 @@ type Config struct {
 	StopTimeout time.Duration
 	// MaxShards bounds the shard ids that are accepted.
 	MaxShards uint32
+	// Deltas says how much is remembered of cumulative profiles.
+	Deltas delta.Config
 	// Limits returns what profiles of a tenant must keep to; the same as the distributor's.
 	Limits func(tenant.ID) tenant.Limits
 }
@@ -56,6 +59,7 @@ func DefaultConfig() Config {
 		Backoff:         50 * time.Millisecond,
 		StopTimeout:     30 * time.Second,
 		MaxShards:       1 << 16,
+		Deltas:          delta.DefaultConfig(),
 		Limits:          func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
 	}
 }
@@ -82,5 +86,5 @@ func (c Config) Validate() error {
 	check(c.StopTimeout >= c.FlushTimeout, "stop timeout %s is shorter than that of a flush, %s", c.StopTimeout, c.FlushTimeout)
 	check(c.MaxShards > 0, "number of shards is 0")
 	check(c.Limits != nil, "limits are missing")
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Deltas.Validate())...)
 }

@@ -16,6 +16,12 @@
 // pushes a second cost two flushes, and clients that wait for their answers are all in one segment, however many they are.
 // A budget of puts, for buckets where each costs money, makes small segments wait longer.
 //
+// # Cumulative profiles
+//
+// Profiles that count since their program started (__delta__="true") are stored as the difference to the one before;
+// package delta remembers what that was. It moves on with a push that succeeds and back with one that fails, before the
+// push is answered.
+//
 // # What fails together
 //
 // Encoding fails per tenant: the segment is written without the part that cannot be, and only its pushes fail. When

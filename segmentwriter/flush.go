@@ -44,6 +44,7 @@ func (w *Writer) flush(shard uint32, seg *segment) {
 		if p.err == nil {
 			p.err = err
 		}
+		p.settle() // before anybody tries again
 	}
 	close(seg.done)
 	w.metrics.flushSeconds.Observe(time.Since(start).Seconds())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/segmentwriter/delta"
 	"github.com/kilndb/kiln/segmentwriter/head"
 	"github.com/kilndb/kiln/tenant"
 )
@@ -61,8 +62,9 @@ type part struct {
 	tenant   tenant.ID
 	head     *head.Head // nil once its group is written, or failed
 	profiles int        // that wait for the answer
-	bytes    int        // of the head, as counted in Writer.bytes
-	size     int        // of the head, as counted in segment.size
+	changes  []*delta.Change
+	bytes    int // of the head, as counted in Writer.bytes
+	size     int // of the head, as counted in segment.size
 	done     <-chan struct{}
 	err      *connect.Error // the answer; valid when done is closed
 }
@@ -82,6 +84,14 @@ func (p *part) wait(ctx context.Context) error {
 	}
 }
 
+// settle tells what is remembered of cumulative profiles which of them are stored.
+func (p *part) settle() {
+	for _, c := range p.changes {
+		c.Settle(p.err == nil)
+	}
+	p.changes = nil
+}
+
 // answer returns an error of its own for each push: Connect may add to what it is given.
 func (p *part) answer() error {
 	if p.err == nil {
@@ -91,7 +101,7 @@ func (p *part) answer() error {
 }
 
 // append interns a profile into the open segment and returns the part that now holds it.
-func (s *shard) append(t tenant.ID, series labels.Labels, id profile.ID, p *profile.Profile) (*part, error) {
+func (s *shard) append(t tenant.ID, series labels.Labels, id profile.ID, p *profile.Profile, change *delta.Change) (*part, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -111,6 +121,9 @@ func (s *shard) append(t tenant.ID, series labels.Labels, id profile.ID, p *prof
 		return nil, err
 	}
 	part.profiles++
+	if change != nil {
+		part.changes = append(part.changes, change)
+	}
 	s.cadence.arrived(time.Now())
 	s.launch()
 	return part, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/segmentwriter/delta"
 	"github.com/kilndb/kiln/segmentwriter/head"
 	"github.com/kilndb/kiln/tenant"
 )
@@ -37,6 +38,7 @@ type Writer struct {
 	index   Index
 	log     *slog.Logger
 	metrics *metrics
+	deltas  *delta.Tracker
 
 	heads    sync.Pool // of *head.Head, empty ones
 	encoders sync.Pool // of *encoder
@@ -59,7 +61,11 @@ func New(cfg Config, bucket Bucket, index Index, log *slog.Logger, reg prometheu
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	w := &Writer{cfg: cfg, bucket: bucket, index: index, log: log, shards: map[uint32]*shard{}, puts: newBudget(cfg.PutsPerSecond)}
+	deltas, err := delta.New(cfg.Deltas, reg)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{cfg: cfg, bucket: bucket, index: index, log: log, deltas: deltas, shards: map[uint32]*shard{}, puts: newBudget(cfg.PutsPerSecond)}
 	w.metrics = newMetrics(reg, func() float64 { return float64(w.bytes.Load()) })
 	w.heads.New = func() any { return head.New() }
 	w.encoders.New = func() any { return new(encoder) }
@@ -68,7 +74,8 @@ func New(cfg Config, bucket Bucket, index Index, log *slog.Logger, reg prometheu
 }
 
 // Append takes a profile of tenant t for a shard. p must be decoded, validated and normalised, with its time set;
-// series is what it was sent with, sorted, __name__ and service_name among it. When Append returns, p may be reused.
+// series is what it was sent with, sorted, __name__ and service_name among it. If it says that p is cumulative, p is
+// changed to what happened since the profile before it. When Append returns, p may be reused.
 //
 // wait blocks until the profile is durable, which it is if and only if wait returns nil, or until its context ends.
 // All errors are *connect.Error: ResourceExhausted and InvalidArgument mean that nothing was stored, others that it
@@ -89,8 +96,17 @@ func (w *Writer) Append(ctx context.Context, t tenant.ID, shard uint32, series l
 	if err != nil {
 		return nil, err
 	}
-	part, err := s.append(t, series, id, p)
+	change, err := w.deltas.Take(t, series, id, p, time.Now())
 	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	if len(p.Series) == 0 { // nothing happened
+		change.Settle(true)
+		return func(context.Context) error { return nil }, nil
+	}
+	part, err := s.append(t, series, id, p, change)
+	if err != nil {
+		change.Settle(false)
 		return nil, err
 	}
 	return part.wait, nil

@@ -83,6 +83,7 @@ func (d *Decoder) Decode(body []byte, lim Limits, p *profile.Profile) error {
 		p.Data = data
 		err = d.read(true)
 	}
+	p.Wire = len(data)
 	return err
 }
 

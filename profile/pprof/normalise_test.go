@@ -203,3 +203,36 @@ func TestNormaliseFindsEverySeries(t *testing.T) {
 		}
 	}
 }
+
+// What Normalise leaves can be sent on: decoded and normalised again it says the same.
+func TestANormalisedProfileTravels(t *testing.T) {
+	d, p, q := pprof.NewDecoder(), new(profile.Profile), new(profile.Profile)
+	rapid.Check(t, func(rt *rapid.T) {
+		if err := d.Decode(drawProfile(rt), limits, p); err != nil {
+			rt.Fatal(err)
+		}
+		if _, err := p.Normalise(normal); err != nil {
+			return
+		}
+		if err := d.Decode(pprof.Append(nil, p), limits, q); err != nil {
+			rt.Fatal(err)
+		}
+		if r, err := q.Normalise(normal); err != nil || r != (profile.Report{}) {
+			rt.Fatalf("normalised on arrival: %+v, %v", r, err)
+		}
+		if a, b := rowsOf(p), rowsOf(q); !slices.Equal(a, b) {
+			rt.Fatalf("sent\n%s\narrived\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
+		}
+	})
+}
+
+// rowsOf writes down the samples of a normalised profile.
+func rowsOf(p *profile.Profile) (all []string) {
+	for _, s := range p.Series {
+		for _, i := range p.Order[s.First : s.First+s.Count] {
+			all = append(all, fmt.Sprint(s.Labels, p.Stack(int(i)), p.Row(int(i)), span(p, i), trace(p, i)))
+		}
+	}
+	slices.Sort(all)
+	return all
+}

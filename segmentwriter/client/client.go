@@ -1,7 +1,7 @@
 // Package client hands profiles to segment-writers of other processes.
 //
 // A Client does what a segmentwriter.Writer in the same process does, over the network: it sends the bytes that the
-// profile was decoded from. Which writers may take a shard is told to it by a function.
+// profile was decoded from, or encodes it if it is no longer what they say. Which writers may take a shard is told to it by a function.
 //
 // Sharp edge: a profile whose fate is not known is not sent to another writer, it would count twice. The next candidate
 // is tried only if the one before refused (it is full) or could not be reached at all.
@@ -22,6 +22,7 @@ import (
 	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/profile/pprof"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -54,7 +55,11 @@ func (c *Client) Append(ctx context.Context, t tenant.ID, shard uint32, series l
 		return func(context.Context) error { return nil }, nil
 	}
 	body := c.copies.Get().(*[]byte)
-	*body = append((*body)[:0], p.Data...)
+	if p.Wire > 0 {
+		*body = append((*body)[:0], p.Data[:p.Wire]...)
+	} else {
+		*body = pprof.Append((*body)[:0], p)
+	}
 	request := &segmentwriterv1.AppendRequest{
 		Tenant: string(t), Shard: shard, Id: id[:], Profile: *body, Time: p.TimeNanos,
 		Labels: make([]*segmentwriterv1.Label, len(series)),

@@ -91,11 +91,14 @@ func TestWhatIsSentIsStored(t *testing.T) {
 	w := Open(t, Config())
 	c := to(t, serve(t, segmentwriter.NewService(w.Writer)))
 	var parsed []corpus.File
-	for _, name := range []string{"api-gateway-cpu-0", "compiler-cpu-0", "regexp-cpu-1"} {
+	for i, name := range []string{"api-gateway-cpu-0", "compiler-cpu-0", "regexp-cpu-1", "net-http-cpu-0"} {
 		f := corpus.Get(name)
 		parsed = append(parsed, f)
 		p := Decode(f.Gzipped)
 		p.TimeNanos = 42
+		if i%2 == 1 {
+			p.Wire, p.Data = 0, append(p.Data, "no pprof"...) // it must be encoded
+		}
 		if err := push(t, c, p, profile.ID{1}); err != nil {
 			t.Fatal(err)
 		}
