@@ -75,21 +75,25 @@ type merger struct {
 
 // scratch is memory that one merge leaves to the next.
 type scratch struct {
-	table  *profile.Table
-	remap  profile.Remap
-	sorter sorter
-	tree   profile.TreeBuilder // of sources that are not sorted
-	union  treeUnion           // of those that are
-	call   profile.TreeBuilder
-	subset subset
+	table     *profile.Table
+	remap     profile.Remap
+	sorter    sorter
+	tree      profile.TreeBuilder // of sources that are not sorted
+	union     treeUnion           // of those that are
+	calls     callTrees
+	subset    subset
+	names     []*nameSource
+	nameUnion nameUnion
+	known     []knownTree
 	// Of one dataset: series and locations that were seen, and these locations; of one input: marked nodes.
 	series, locations, marks sparse
-	used, marked             []uint32
+	marked                   []uint32
 	runs                     [][]byte
 	values                   [][]int64
 	order                    []uint64
 	slots                    []uint32
 	bits                     []uint64
+	sweep                    sweep
 	stacks                   []uint32
 	totals                   []int64
 	lengths                  []uint32
@@ -104,9 +108,12 @@ var idle = sync.Pool{New: func() any { return &scratch{table: profile.NewTable()
 const maxIdle = 64 << 20
 
 func (s *scratch) release() {
-	s.subset.names.Data = nil
 	clear(s.runs)
-	size := s.table.Bytes() + s.call.Bytes() + s.tree.Bytes() + cap(s.union.nodes)*int(unsafe.Sizeof(unionNode{})) + s.kindRollups.each.memory()
+	size := s.table.Bytes() + s.calls.bytes() + s.tree.Bytes() + cap(s.union.nodes)*int(unsafe.Sizeof(unionNode{})) + s.kindRollups.each.memory()
+	size += s.nameUnion.bytes()
+	for _, n := range s.names {
+		size += n.bytes()
+	}
 	for _, p := range s.pages {
 		p.reset(0)
 		for _, memory := range p.memory {
@@ -174,6 +181,9 @@ func (m *merger) service(ctx context.Context, s *mergeService) error {
 // writeAlone writes a group of one service, whose pages need not wait for the group's end.
 func (m *merger) writeAlone(ctx context.Context, u *unit) error {
 	g := m.w.beginGroup(m.tenant, true, true)
+	if err := m.likeNames(ctx, &u.symbols, u); err != nil {
+		return err
+	}
 	g.Symbols(&u.symbols)
 	g.Series(u.series)
 	if err := m.writeRows(ctx, g, u, identity); err != nil {
@@ -202,6 +212,9 @@ func (m *merger) flush(ctx context.Context) error {
 	symbols, _ := m.sorter.symbols(m.table, &m.remap)
 	series, seriesOf := unionSeries(units)
 	g := m.w.beginGroup(m.tenant, true, false)
+	if err := m.likeNames(ctx, &symbols, units...); err != nil {
+		return err
+	}
 	g.Symbols(&symbols)
 	g.Series(series)
 	for i, u := range units {

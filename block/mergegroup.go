@@ -1,10 +1,12 @@
 package block
 
 import (
+	"bytes"
 	"context"
 	"slices"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/symbols"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 )
@@ -20,32 +22,64 @@ type mergeGroup struct {
 	// pages are the inflated pages at hand, by section: services of a segment share them.
 	pages map[uint32]*page
 
-	// Of the service at hand: at[l] is the number in the table of location l, if it is used.
-	at    []uint32
-	remap profile.Remap
+	// Of the service at hand: at[l] is the new number of location l, if it is used.
+	at []uint32
+	// locations counts those of the group.
+	locations int
 }
 
 // mergeTree is a stack tree of a source while rows that refer to it are merged.
 type mergeTree struct {
-	stack *profile.StackTree
-	// to[n] is the node that n became, for the used nodes of the rows at hand.
+	// section is what was read, if the group is sorted.
+	section []byte
+	stack   *profile.StackTree
+	// to[n] is the node that n became, for the used nodes of the rows at hand. Trees of several sources may share it.
 	to []uint32
+}
+
+// room makes room for the new number of every node.
+func (t *mergeTree) room() []uint32 {
+	t.to = resize(t.to, len(t.stack.Parents))
+	return t.to
+}
+
+// knownTree is a TREES section of a sorted group that has been read for the service at hand. Sources that have seen the
+// same stacks have equal sections, which are decoded once.
+type knownTree struct {
+	section []byte
+	counts  symbols.Counts
+	stack   *profile.StackTree
 }
 
 func newMergeGroup(g *group) *mergeGroup {
 	return &mergeGroup{g: g, users: map[uint32]int{}, trees: map[uint32]*mergeTree{}, pages: map[uint32]*page{}}
 }
 
-func (g *mergeGroup) tree(ctx context.Context, section uint32) (*mergeTree, error) {
-	t := g.trees[section]
-	if t == nil {
-		stack, err := g.g.readStackTree(ctx, section)
-		if err != nil {
-			return nil, err
-		}
-		t = &mergeTree{stack: stack, to: make([]uint32, len(stack.Parents))}
-		g.trees[section] = t
+// tree reads a stack tree, unless it is known.
+func (g *mergeGroup) tree(ctx context.Context, section uint32, known *[]knownTree) (*mergeTree, error) {
+	if t := g.trees[section]; t != nil {
+		return t, nil
 	}
+	t := &mergeTree{}
+	stack, err := g.g.readStackTree(ctx, section, func(b []byte, n symbols.Counts) (stack *profile.StackTree, hasCall bool, err error) {
+		for _, k := range *known {
+			if k.counts == n && bytes.Equal(k.section, b) {
+				t.section = k.section
+				return k.stack, true, nil
+			}
+		}
+		stack, hasCall, err = symbols.DecodeStackTree(b, n)
+		if err == nil && hasCall {
+			t.section = b
+			*known = append(*known, knownTree{b, n, stack})
+		}
+		return stack, hasCall, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.stack = stack
+	g.trees[section] = t
 	return t, nil
 }
 

@@ -15,6 +15,7 @@ func (m *merger) writeRows(ctx context.Context, g *GroupWriter, u *unit, to renu
 	for _, k := range u.kinds {
 		apply(k.stack.Locations[1:], to.locations)
 		apply(k.call.Names[1:], to.names)
+		m.likeTree(k)
 		trees := g.Trees(&k.stack, &k.call)
 		rw := g.Rows(u.service.name, k.kind, trees)
 		if g.w.err != nil {

@@ -9,44 +9,6 @@ import (
 	"github.com/kilndb/kiln/profile"
 )
 
-// unionNames takes the names that a dataset uses into the table.
-func (m *merger) unionNames(ctx context.Context, d mergeDataset, inputs []*input) error {
-	sym, err := d.d.Symbols(ctx)
-	if err != nil {
-		return err
-	}
-	g := d.group
-	whole := g.datasets == 1
-	for _, in := range inputs {
-		whole = whole && in.whole()
-	}
-	if whole {
-		m.table.Add(sym, &g.remap)
-		g.at = g.remap.Locations
-		return nil
-	}
-	m.locations.reset(len(sym.Locations))
-	m.used = m.used[:0]
-	for _, in := range inputs {
-		in.each(func(node uint32) {
-			if node == 0 {
-				return // the root has no location
-			}
-			l := in.tree.stack.Locations[node]
-			if _, ok := m.locations.get(l); !ok {
-				m.locations.set(l, 0)
-				m.used = append(m.used, l)
-			}
-		})
-	}
-	m.table.Add(m.subset.of(sym, m.used), &g.remap)
-	g.at = resize(g.at, len(sym.Locations))
-	for i, l := range m.used {
-		g.at[l] = g.remap.Locations[i]
-	}
-	return nil
-}
-
 // unionTrees unites the stack trees of a kind and says of every used node which one it became: with forward cursors
 // if all sources are sorted, by hashing and sorting otherwise. The names have been united.
 func (m *merger) unionTrees(k *unitKind) error {
@@ -57,20 +19,43 @@ func (m *merger) unionTrees(k *unitKind) error {
 		for _, in := range k.inputs {
 			in.union(&m.tree)
 		}
-		k.stack, numbers = m.sorter.tree(&m.tree.Tree, m.remap.Locations)
+		k.stack, numbers = m.sorter.tree(&m.tree.Tree, nil)
 	} else {
 		m.union.reset()
-		for _, in := range k.inputs {
-			if err := in.unionSorted(&m.union, m.remap.Locations); err != nil {
+		for i, in := range k.inputs {
+			if in.copyTwin(k.inputs[:i]) {
+				continue
+			}
+			if err := in.unionSorted(&m.union); err != nil {
 				return in.rows.wrap(storagev1.SectionType_SECTION_TYPE_TREES, err)
 			}
 		}
 		k.stack, numbers = m.union.tree()
 	}
 	for _, in := range k.inputs {
-		apply(in.to, numbers)
+		if !in.isTwin {
+			apply(in.to, numbers)
+		}
 	}
 	return nil
+}
+
+// copyTwin does for an input that has the same names and the same tree as one before it what has been done for that one.
+func (in *input) copyTwin(before []*input) bool {
+	if in.nodes != nil {
+		return false
+	}
+	for _, o := range before {
+		if o.nodes == nil && o.tree.stack == in.tree.stack && sameMemory(o.group.at, in.group.at) {
+			in.isTwin, in.tree.to, in.to = true, o.tree.to, o.to
+			return true
+		}
+	}
+	return false
+}
+
+func sameMemory(a, b []uint32) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // union adds the used nodes of one source.
@@ -80,7 +65,7 @@ func (in *input) union(b *profile.TreeBuilder) {
 		in.tree.to = in.to
 		return
 	}
-	tree, to, at := in.tree.stack, in.tree.to, in.group.at
+	tree, to, at := in.tree.stack, in.tree.room(), in.group.at
 	in.to = make([]uint32, 1, len(in.nodes))
 	to[0] = 0
 	for _, node := range in.nodes[1:] {
@@ -89,14 +74,14 @@ func (in *input) union(b *profile.TreeBuilder) {
 	}
 }
 
-// unionSorted is union for a source whose siblings ascend; rank is the order of locations.
-func (in *input) unionSorted(u *treeUnion, rank []uint32) (err error) {
+// unionSorted is union for a source whose siblings ascend.
+func (in *input) unionSorted(u *treeUnion) (err error) {
 	u.begin()
-	tree, to, at := in.tree.stack, in.tree.to, in.group.at
+	tree, to, at := in.tree.stack, in.tree.room(), in.group.at
 	to[0] = 0
 	if in.nodes == nil {
 		for i := 1; i < len(to); i++ {
-			if to[i], err = u.child(to[tree.Parents[i]], rank[at[tree.Locations[i]]]); err != nil {
+			if to[i], err = u.child(to[tree.Parents[i]], at[tree.Locations[i]]); err != nil {
 				return err
 			}
 		}
@@ -105,7 +90,7 @@ func (in *input) unionSorted(u *treeUnion, rank []uint32) (err error) {
 	}
 	in.to = make([]uint32, 1, len(in.nodes))
 	for _, node := range in.nodes[1:] {
-		if to[node], err = u.child(to[tree.Parents[node]], rank[at[tree.Locations[node]]]); err != nil {
+		if to[node], err = u.child(to[tree.Parents[node]], at[tree.Locations[node]]); err != nil {
 			return err
 		}
 		in.to = append(in.to, to[node])
@@ -151,7 +136,7 @@ func (m *merger) markNodes(ctx context.Context, k *unitKind) error {
 			}
 			m.mark(in.tree.stack, stacks)
 		}
-		in.nodes = m.sortedMarks(len(in.tree.stack.Parents))
+		in.nodes = slices.Clone(m.sweep.sort(m.marked, len(in.tree.stack.Parents)))
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -173,24 +158,27 @@ func (m *merger) mark(t *profile.StackTree, stacks []uint32) {
 	}
 }
 
-// sortedMarks returns the marked of n nodes in ascending order: by a sweep over a bit per node unless they are few.
-func (m *merger) sortedMarks(n int) []uint32 {
-	if len(m.marked) < n/512 {
-		slices.Sort(m.marked)
-		return slices.Clone(m.marked)
+// sweep sorts distinct numbers. It is reused.
+type sweep struct{ bits []uint64 }
+
+// sort sorts distinct numbers below n in place: by a sweep over a bit for each that there could be, unless they are few.
+func (s *sweep) sort(numbers []uint32, n int) []uint32 {
+	if len(numbers) < n/512 {
+		slices.Sort(numbers)
+		return numbers
 	}
-	m.bits = resize(m.bits, (n+63)/64)
-	clear(m.bits)
-	for _, i := range m.marked {
-		m.bits[i>>6] |= 1 << (i & 63)
+	s.bits = resize(s.bits, (n+63)/64)
+	clear(s.bits)
+	for _, i := range numbers {
+		s.bits[i>>6] |= 1 << (i & 63)
 	}
-	sorted := make([]uint32, 0, len(m.marked))
-	for w, word := range m.bits {
+	numbers = numbers[:0]
+	for w, word := range s.bits {
 		for ; word != 0; word &= word - 1 {
-			sorted = append(sorted, uint32(w<<6+bits.TrailingZeros64(word)))
+			numbers = append(numbers, uint32(w<<6+bits.TrailingZeros64(word)))
 		}
 	}
-	return sorted
+	return numbers
 }
 
 // samples reads the rows of the input through the page that its group shares.

@@ -49,6 +49,8 @@ type input struct {
 	dropped  bool
 	// nodes are the stack nodes that are used, ascending, and to what they became. If all are, nodes is nil.
 	nodes, to []uint32
+	// isTwin: to belongs to another input.
+	isTwin bool
 }
 
 // whole tells whether all nodes of the input's tree are used, by these rows and no others: so it is if a merge has
@@ -82,6 +84,10 @@ func (u *unit) profiles() (n int) {
 // unit reads one service from all its sources, but for its rows.
 func (m *merger) unit(ctx context.Context, s *mergeService) (*unit, error) {
 	u := &unit{service: s}
+	defer func() {
+		clear(m.known)
+		m.known = m.known[:0]
+	}()
 	if err := m.openKinds(ctx, u); err != nil {
 		return nil, err
 	}
@@ -90,19 +96,15 @@ func (m *merger) unit(ctx context.Context, s *mergeService) (*unit, error) {
 			return nil, err
 		}
 	}
-	m.table.Reset()
-	for i, d := range s.datasets {
-		if err := m.unionNames(ctx, d, u.inputs[i]); err != nil {
-			return nil, err
-		}
+	bare, err := m.unionNames(ctx, u)
+	if err != nil {
+		return nil, err
 	}
-	var bare []uint32
-	u.symbols, bare = m.sorter.symbols(m.table, &m.remap)
 	for _, k := range u.kinds {
 		if err := m.unionTrees(k); err != nil {
 			return nil, err
 		}
-		k.call = m.sorter.callTree(&m.call, &u.symbols, &k.stack, bare)
+		k.call = m.calls.of(&u.symbols, &k.stack, bare)
 	}
 	u.size = estimate(&u.symbols)
 	return u, nil
@@ -153,7 +155,7 @@ func (m *merger) openRows(ctx context.Context, u *unit, d mergeDataset, rows *Ro
 	if err != nil {
 		return nil, err
 	}
-	tree, err := d.group.tree(ctx, rows.meta.GetTreesSection())
+	tree, err := d.group.tree(ctx, rows.meta.GetTreesSection(), &m.known)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
-	"strconv"
 
 	"github.com/kilndb/kiln/profile"
 )
@@ -25,8 +24,7 @@ func bareNames(t *profile.Table, names []uint32) []uint32 {
 			names = append(names, 0)
 			continue
 		}
-		b := strconv.AppendUint(append(buf[:0], "0x"...), t.Locations[i].Address, 16)
-		names = append(names, t.AddString(b))
+		names = append(names, t.AddString(appendBareName(buf[:0], t.Locations[i].Address)))
 	}
 	return names
 }
@@ -167,17 +165,18 @@ func (s *sorter) functions(t *profile.Table, sorted *profile.Symbols, r *profile
 			Name: r.Strings[f.Name], SystemName: r.Strings[f.SystemName], File: r.Strings[f.File], StartLine: f.StartLine,
 		}
 	}
-	s.sort(len(all), 1, &r.Functions, func(a, b uint32) int {
-		x, y := &all[a], &all[b]
-		if x.Name != y.Name {
-			return cmp.Compare(x.Name, y.Name)
-		}
-		return cmp.Or(cmp.Compare(x.File, y.File), cmp.Compare(x.SystemName, y.SystemName), cmp.Compare(x.StartLine, y.StartLine))
-	})
+	s.sort(len(all), 1, &r.Functions, func(a, b uint32) int { return compareFunctions(&all[a], &all[b]) })
 	sorted.Functions = make([]profile.Function, len(all))
 	for i, old := range s.order {
 		sorted.Functions[i] = all[old]
 	}
+}
+
+func compareFunctions(a, b *profile.Function) int {
+	if a.Name != b.Name {
+		return cmp.Compare(a.Name, b.Name)
+	}
+	return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.SystemName, b.SystemName), cmp.Compare(a.StartLine, b.StartLine))
 }
 
 // locations sorts locations and returns the names of those without lines, in the new numbers.
@@ -206,7 +205,7 @@ func (s *sorter) locations(t *profile.Table, sorted *profile.Symbols, r *profile
 		if roots[a] != roots[b] {
 			return cmp.Compare(roots[a], roots[b])
 		}
-		return compareLocations(&old, a, b)
+		return compareLocations(old.Functions, &old.Locations[a], &old.Locations[b], old.LinesOf(a), old.LinesOf(b))
 	})
 	sorted.Locations = make([]profile.Location, len(old.Locations))
 	sorted.Lines = make([]profile.Line, 0, len(old.Lines))
@@ -221,26 +220,24 @@ func (s *sorter) locations(t *profile.Table, sorted *profile.Symbols, r *profile
 	return bare
 }
 
-// compareLocations compares two locations whose first name, seen from the root, is the same, in symbols whose
-// strings, mappings and functions are in order.
-func compareLocations(s *profile.Symbols, a, b uint32) int {
-	x, y := s.LinesOf(a), s.LinesOf(b)
-	if c := compareLines(x, y, func(l profile.Line) int64 { return int64(s.Functions[l.Function].Name) }); c != 0 {
+// compareLocations compares two locations with these lines whose first name, seen from the root, is the same. Strings,
+// mappings and functions are in order, so that their numbers can be compared.
+func compareLocations(functions []profile.Function, a, b *profile.Location, x, y []profile.Line) int {
+	if c := compareLines(x, y, func(l profile.Line) int64 { return int64(functions[l.Function].Name) }); c != 0 {
 		return c
 	}
-	if c := compareLines(x, y, func(l profile.Line) int64 { return int64(s.Functions[l.Function].File) }); c != 0 {
+	if c := compareLines(x, y, func(l profile.Line) int64 { return int64(functions[l.Function].File) }); c != 0 {
 		return c
 	}
-	l, m := &s.Locations[a], &s.Locations[b]
-	if l.Address != m.Address {
-		return cmp.Compare(l.Address, m.Address)
+	if a.Address != b.Address {
+		return cmp.Compare(a.Address, b.Address)
 	}
 	return cmp.Or(
 		compareLines(x, y, func(l profile.Line) int64 { return l.Line }),
 		compareLines(x, y, func(l profile.Line) int64 { return l.Column }),
 		compareLines(x, y, func(l profile.Line) int64 { return int64(l.Function) }),
-		cmp.Compare(l.Mapping, m.Mapping),
-		compareBools(l.Folded, m.Folded),
+		cmp.Compare(a.Mapping, b.Mapping),
+		compareBools(a.Folded, b.Folded),
 	)
 }
 
@@ -305,29 +302,4 @@ func (s *sorter) adopt(t *profile.StackTree, rank []uint32) {
 			slices.Sort(siblings)
 		}
 	}
-}
-
-// callTree returns the call tree of a stack tree. Symbols and tree are in the total order; bare are the names of
-// locations without lines.
-func (s *sorter) callTree(b *profile.TreeBuilder, sym *profile.Symbols, stack *profile.StackTree, bare []uint32) profile.CallTree {
-	b.Reset()
-	root := profile.StackTree{Parents: make([]uint32, 1), Locations: make([]uint32, 1)}
-	b.Add(&root, nil, nil)
-	of := make([]uint32, len(stack.Parents))
-	for i := 1; i < len(of); i++ {
-		node := of[stack.Parents[i]]
-		lines := sym.LinesOf(stack.Locations[i])
-		for j := len(lines) - 1; j >= 0; j-- {
-			node = b.Node(node, sym.Functions[lines[j].Function].Name)
-		}
-		if len(lines) == 0 {
-			node = b.Node(node, bare[stack.Locations[i]])
-		}
-		of[i] = node
-	}
-	sorted, numbers := s.tree(&b.Tree, nil)
-	for i, n := range of {
-		of[i] = numbers[n]
-	}
-	return profile.CallTree{Parents: sorted.Parents, Names: sorted.Locations, OfStack: of}
 }

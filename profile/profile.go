@@ -89,7 +89,7 @@ func (p *Profile) Reset() {
 
 // Bytes returns the memory that the profile holds on to, used or not.
 func (p *Profile) Bytes() int {
-	return p.Symbols.bytes() + 4*(cap(p.StackEnds)+cap(p.Stacks)+cap(p.LabelEnds)+cap(p.TimeEnds)+cap(p.Order)) +
+	return p.Symbols.Bytes() + 4*(cap(p.StackEnds)+cap(p.Stacks)+cap(p.LabelEnds)+cap(p.TimeEnds)+cap(p.Order)) +
 		8*(cap(p.Values)+cap(p.Times)+cap(p.Spans)) + 16*cap(p.Traces) + cap(p.SampleLabels)*int(unsafe.Sizeof(SampleLabel{})) + p.scratch.bytes()
 }
 

@@ -63,10 +63,11 @@ func (s *Symbols) reset() {
 
 // Bytes returns the memory that the table holds on to, used or not.
 func (t *Table) Bytes() int {
-	return t.Symbols.bytes() + t.strings.bytes() + t.mappings.bytes() + t.functions.bytes() + t.locations.bytes() + 4*cap(t.hashes)
+	return t.Symbols.Bytes() + t.strings.bytes() + t.mappings.bytes() + t.functions.bytes() + t.locations.bytes() + 4*cap(t.hashes)
 }
 
-func (s *Symbols) bytes() int {
+// Bytes returns the memory that the tables hold on to, used or not.
+func (s *Symbols) Bytes() int {
 	return cap(s.Data) + cap(s.Strings)*int(unsafe.Sizeof(Span{})) + cap(s.Mappings)*int(unsafe.Sizeof(Mapping{})) +
 		cap(s.Functions)*int(unsafe.Sizeof(Function{})) + cap(s.Locations)*int(unsafe.Sizeof(Location{})) +
 		cap(s.Lines)*int(unsafe.Sizeof(Line{}))

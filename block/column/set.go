@@ -1,6 +1,7 @@
 package column
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -13,12 +14,19 @@ type Builder struct {
 	frames []byte
 	count  int
 	err    error
+	// like is another set, whose columns are taken as they are stored where they are equal.
+	like    *Set
+	inflate []byte
 }
 
 // Reset begins a new set.
 func (b *Builder) Reset(level Level) {
-	b.level, b.dir, b.frames, b.count, b.err = level, b.dir[:0], b.frames[:0], 0, nil
+	b.level, b.dir, b.frames, b.count, b.err, b.like = level, b.dir[:0], b.frames[:0], 0, nil, nil
 }
+
+// Like says that the columns to come may be equal to those of s, which was compressed at the same level. Inflating one to see
+// costs a fraction of compressing it again.
+func (b *Builder) Like(s Set) { b.like = &s }
 
 // Add compresses raw as the next column and keeps no reference to it.
 func (b *Builder) Add(raw []byte) {
@@ -27,10 +35,30 @@ func (b *Builder) Add(raw []byte) {
 		return
 	}
 	start := len(b.frames)
-	b.frames = Compress(b.frames, raw, b.level)
+	if stored, ok := b.equal(raw); ok {
+		b.frames = append(b.frames, stored...)
+	} else {
+		b.frames = Compress(b.frames, raw, b.level)
+	}
 	b.dir = binary.AppendUvarint(b.dir, uint64(len(raw)))
 	b.dir = binary.AppendUvarint(b.dir, uint64(len(b.frames)-start))
 	b.count++
+}
+
+// equal returns the stored form of the next column if the other set holds the same.
+func (b *Builder) equal(raw []byte) ([]byte, bool) {
+	s, i := b.like, b.count
+	if s == nil || i >= len(s.raw) || s.raw[i] != len(raw) {
+		return nil, false
+	}
+	got, err := s.Column(i, b.inflate)
+	if err != nil {
+		return nil, false // it will be noticed where it is read
+	}
+	if !s.Plain(i) {
+		b.inflate = got
+	}
+	return s.stored(i), bytes.Equal(got, raw)
 }
 
 // Append appends the set to dst. It is an error if a column was larger than any reader accepts.
@@ -38,6 +66,7 @@ func (b *Builder) Append(dst []byte) ([]byte, error) {
 	if b.count > math.MaxUint8 {
 		panic(fmt.Sprintf("column: %d columns in a set", b.count))
 	}
+	b.like = nil
 	dst = append(dst, byte(b.count))
 	dst = append(dst, b.dir...)
 	return append(dst, b.frames...), b.err

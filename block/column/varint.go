@@ -70,11 +70,16 @@ func Uint32s(dst []uint32, src []byte, limit uint64) error {
 		v := uint64(src[pos])
 		pos++
 		if v >= 0x80 {
-			var n int
-			if v, n = binary.Uvarint(src[pos-1:]); n <= 0 {
-				return fmt.Errorf("%w: number %d is malformed", ErrCorrupt, i)
+			if pos < len(src) && src[pos] < 0x80 { // two bytes, as most that are not one
+				v = v&0x7f | uint64(src[pos])<<7
+				pos++
+			} else {
+				var n int
+				if v, n = binary.Uvarint(src[pos-1:]); n <= 0 {
+					return fmt.Errorf("%w: number %d is malformed", ErrCorrupt, i)
+				}
+				pos += n - 1
 			}
-			pos += n - 1
 		}
 		if v >= limit {
 			return fmt.Errorf("%w: number %d is %d, limit %d", ErrCorrupt, i, v, limit)

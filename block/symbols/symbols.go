@@ -40,12 +40,27 @@ type Counts struct {
 	Strings, Mappings, Functions, Locations, Lines int
 }
 
+// CountsOf returns the counts that a section of these symbols has.
+func CountsOf(s *profile.Symbols) Counts {
+	n := Counts{Strings: len(s.Strings), Mappings: len(s.Mappings), Functions: len(s.Functions), Locations: len(s.Locations)}
+	for i := range s.Locations {
+		n.Lines += int(s.Locations[i].Lines)
+	}
+	return n
+}
+
 // Encoder writes SYMBOLS and TREES sections. It is reused and not safe for concurrent use.
 type Encoder struct {
 	set column.Builder
 	col []byte
 	up  []uint32
+	// like is a section that the next may be equal to.
+	like []byte
 }
+
+// Like says that the next section may have columns in common with this one, which was written at the same level: what is
+// equal is not compressed again.
+func (e *Encoder) Like(section []byte) { e.like = section }
 
 // add ends the column at hand.
 func (e *Encoder) add() {
@@ -53,25 +68,46 @@ func (e *Encoder) add() {
 	e.col = e.col[:0]
 }
 
-func (e *Encoder) uvarint(v uint64) { e.col = binary.AppendUvarint(e.col, v) }
+func (e *Encoder) uvarint(v uint64) {
+	if v < 0x80 {
+		e.col = append(e.col, byte(v))
+		return
+	}
+	e.col = binary.AppendUvarint(e.col, v)
+}
 
 // AppendSymbols appends the section that holds s to dst. It is an error if s is too large for any reader.
 func (e *Encoder) AppendSymbols(dst []byte, s *profile.Symbols, level column.Level) ([]byte, error) {
-	lines := 0
-	for _, l := range s.Locations {
-		lines += int(l.Lines)
-	}
-	for _, n := range []int{len(s.Strings), len(s.Mappings), len(s.Functions), len(s.Locations), lines} {
+	n := CountsOf(s)
+	for _, n := range []int{n.Strings, n.Mappings, n.Functions, n.Locations, n.Lines} {
 		dst = binary.AppendUvarint(dst, uint64(n))
 	}
-	e.set.Reset(level)
-	e.col = e.col[:0]
+	e.begin(level, func(like []byte) (column.Set, error) {
+		_, rest, err := readCounts(like)
+		if err != nil {
+			return column.Set{}, err
+		}
+		return column.Parse(rest, symbolColumns)
+	})
 	e.strings(s)
 	e.functions(s)
 	e.locations(s)
 	e.lines(s)
 	e.mappings(s)
 	return e.set.Append(dst)
+}
+
+// begin begins a set of columns; parse finds that of the section it may be like.
+func (e *Encoder) begin(level column.Level, parse func(like []byte) (column.Set, error)) {
+	e.set.Reset(level)
+	e.col = e.col[:0]
+	if e.like == nil {
+		return
+	}
+	if s, err := parse(e.like); err == nil {
+		e.set.Like(s)
+	}
+	e.like = nil
 }
 
 func (e *Encoder) strings(s *profile.Symbols) {

@@ -1,7 +1,10 @@
 package symbols
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"testing"
 
@@ -81,6 +84,109 @@ func TestSymbolsRoundTrip(t *testing.T) {
 		cut := rapid.IntRange(0, len(b)-1).Draw(t, "cut")
 		if _, err := DecodeSymbols(b[:cut]); !errors.Is(err, column.ErrCorrupt) {
 			t.Fatalf("first %d of %d bytes: error %v", cut, len(b), err)
+		}
+	})
+}
+
+// What is equal to a section that the next may be like is stored as it is there, whatever compressing it would give.
+func TestEqualIsNotCompressedAgain(t *testing.T) {
+	var e Encoder
+	s := &profile.Symbols{Strings: make([]profile.Span, 1), Mappings: make([]profile.Mapping, 1), Functions: make([]profile.Function, 1)}
+	stack, call := &profile.StackTree{Parents: []uint32{0}, Locations: []uint32{0}}, &profile.CallTree{Parents: []uint32{0}, Names: []uint32{0}, OfStack: []uint32{0}}
+	rng, phrases := rand.New(rand.NewPCG(1, 2)), make([][]uint32, 20)
+	for i := range phrases {
+		for range 5 + i {
+			phrases[i] = append(phrases[i], rng.Uint32N(1000))
+		}
+	}
+	for i := range uint32(2000) {
+		text := fmt.Appendf(nil, "github.com/kilndb/package%d.(*Type).Method%d", i%97, i)
+		s.Strings = append(s.Strings, profile.Span{Off: uint32(len(s.Data)), Len: uint32(len(text))})
+		s.Data = append(s.Data, text...)
+		stack.Parents, stack.Locations = append(stack.Parents, i-i%3), append(stack.Locations, 0)
+		call.Parents, call.OfStack = append(call.Parents, i-i%3), append(call.OfStack, i+1)
+		call.Names = append(call.Names, phrases[rng.IntN(len(phrases))]...) // more than there are nodes, which the encoder does not mind
+	}
+	for what, encode := range map[string]func(column.Level) ([]byte, error){
+		"symbols": func(level column.Level) ([]byte, error) { return e.AppendSymbols(nil, s, level) },
+		"trees":   func(level column.Level) ([]byte, error) { return e.AppendTrees(nil, stack, call, level) },
+	} {
+		stored, err := encode(column.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fastest, err := encode(column.Fastest)
+		if err != nil || bytes.Equal(stored, fastest) {
+			t.Fatalf("%s: error %v, or both levels give the same and nothing can be told", what, err)
+		}
+		e.Like(stored)
+		if got, err := encode(column.Fastest); err != nil || !bytes.Equal(got, stored) {
+			t.Errorf("%s were compressed again, error %v", what, err)
+		}
+		if got, err := encode(column.Fastest); err != nil || !bytes.Equal(got, fastest) {
+			t.Errorf("%s are still like what they were, error %v", what, err)
+		}
+	}
+}
+
+// However much or little is like another section, what is read is what was encoded.
+func TestLike(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var e Encoder
+		encode := func(s *profile.Symbols, level column.Level) []byte {
+			b, err := e.AppendSymbols(nil, s, level)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		a, b := drawSymbols(t), drawSymbols(t)
+		stored, other := encode(a, column.Fastest), encode(b, column.Fastest)
+		for _, like := range [][]byte{other, {}, other[:len(other)/2], bytes.Repeat([]byte{0xff}, 100)} {
+			e.Like(like)
+			if !bytes.Equal(encode(b, column.Fastest), other) {
+				t.Fatalf("names like %d bytes are not those that were to be encoded", len(like))
+			}
+		}
+		e.Like(stored)
+		got, err := DecodeSymbols(encode(b, column.Fastest))
+		if err != nil || !reflect.DeepEqual(got.Functions, b.Functions) || !bytes.Equal(got.Data, dataOf(b)) {
+			t.Fatalf("%+v, want %+v, error %v", got, b, err)
+		}
+	})
+}
+
+// dataOf are the strings of symbols behind each other.
+func dataOf(s *profile.Symbols) (data []byte) {
+	for i := range s.Strings {
+		data = append(data, s.String(uint32(i))...)
+	}
+	return data
+}
+
+func TestTreesLike(t *testing.T) {
+	var e Encoder
+	counts := Counts{Strings: 50, Locations: 70}
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.SampledFrom([]int{1, 10, 60}).Draw(t, "nodes")
+		draw := func() (*profile.StackTree, *profile.CallTree) {
+			return &profile.StackTree{Parents: preorder(t, n), Locations: draw(t, n, counts.Locations)},
+				&profile.CallTree{Parents: preorder(t, n), Names: draw(t, n, counts.Strings), OfStack: draw(t, n, n)}
+		}
+		stack, call := draw()
+		stored, err := e.AppendTrees(nil, stack, call, column.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		otherStack, otherCall := draw()
+		e.Like(stored)
+		b, err := e.AppendTrees(nil, otherStack, otherCall, column.Fastest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotStack, gotCall, err := DecodeTrees(b, counts)
+		if err != nil || !reflect.DeepEqual(gotStack, otherStack) || !reflect.DeepEqual(gotCall, otherCall) {
+			t.Fatalf("%+v %+v, want %+v %+v, error %v", gotStack, gotCall, otherStack, otherCall, err)
 		}
 	})
 }

@@ -35,8 +35,10 @@ const (
 // AppendTrees appends the section that holds the two trees to dst. Without a call tree the stack tree may be in
 // any order in which parents come first; with one both must be in preorder, or this is an error.
 func (e *Encoder) AppendTrees(dst []byte, stack *profile.StackTree, call *profile.CallTree, level column.Level) ([]byte, error) {
-	e.set.Reset(level)
-	e.col = e.col[:0]
+	e.begin(level, func(like []byte) (column.Set, error) {
+		d, _, _, _, err := openTrees(like, Counts{})
+		return d.set, err
+	})
 	for _, l := range stack.Locations[min(1, len(stack.Locations)):] {
 		e.uvarint(uint64(l))
 	}
