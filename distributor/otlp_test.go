@@ -139,7 +139,9 @@ func TestOTLPProfilesAreChecked(t *testing.T) {
 		"large": {func(r *otlptest.Request) {
 			middle(r).Samples().At(0).SetStackIndex(r.Stack(strings.Repeat("x", 2<<20)))
 		}, "more than 1048576 bytes", "profile_size_limit"},
-		"many labels": {func(r *otlptest.Request) { otlptest.Put(attributes(r), "a", "1", "b", "1", "c", "1", "d", "1", "e", "1") }, "limit of 7", "max_label_names_per_series"},
+		"many labels": {func(r *otlptest.Request) {
+			otlptest.Put(attributes(r), "a", "1", "b", "1", "c", "1", "d", "1", "e", "1")
+		}, "limit of 7", "max_label_names_per_series"},
 		"very many labels": {func(r *otlptest.Request) {
 			for i := range 1000 {
 				attributes(r).PutInt(fmt.Sprint("a", i), 1)
