@@ -18,6 +18,9 @@ type Config struct {
 	Concurrency int
 	// Limits returns the limits of a tenant.
 	Limits func(tenant.ID) tenant.Limits
+	// Distributors returns how many distributors share the pushes of a tenant, this one included: each takes an
+	// equal part of a tenant's rate.
+	Distributors func() int
 	// Now is the clock against which the times of profiles are checked.
 	Now func() time.Time
 }
@@ -25,10 +28,11 @@ type Config struct {
 // DefaultConfig returns the configuration of a small cluster.
 func DefaultConfig() Config {
 	return Config{
-		Ring:        placement.Ring{Shards: 4},
-		Concurrency: 2 * runtime.GOMAXPROCS(0),
-		Limits:      func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
-		Now:         time.Now,
+		Ring:         placement.Ring{Shards: 4},
+		Concurrency:  2 * runtime.GOMAXPROCS(0),
+		Limits:       func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
+		Distributors: func() int { return 1 },
+		Now:          time.Now,
 	}
 }
 
@@ -41,8 +45,8 @@ func (c Config) Validate() error {
 	if c.Concurrency <= 0 {
 		errs = append(errs, fmt.Errorf("distributor: concurrency %d is not positive", c.Concurrency))
 	}
-	if c.Limits == nil || c.Now == nil {
-		errs = append(errs, errors.New("distributor: limits or clock are missing"))
+	if c.Limits == nil || c.Distributors == nil || c.Now == nil {
+		errs = append(errs, errors.New("distributor: limits, number of distributors or clock are missing"))
 	}
 	return errors.Join(errs...)
 }

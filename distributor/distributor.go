@@ -2,8 +2,8 @@ package distributor
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kilndb/kiln/distributor/ingest"
@@ -38,12 +37,15 @@ type Distributor struct {
 	ingest   *ingest.Handler
 	decoders sync.Pool     // of *decoding
 	slots    chan struct{} // one for each profile that is being decoded
+	accounts *accounts
+	seed     maphash.Seed
 }
 
 // decoding is what it takes to decode a profile.
 type decoding struct {
 	decoder *pprof.Decoder
 	profile profile.Profile
+	hashes  []uint64 // of its series
 }
 
 // maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
@@ -58,6 +60,7 @@ func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Regi
 		cfg: cfg, writer: writer, log: log, metrics: newMetrics(reg),
 		decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }},
 		slots:    make(chan struct{}, cfg.Concurrency),
+		accounts: newAccounts(cfg.Now), seed: maphash.MakeSeed(),
 	}
 	d.ingest = ingest.NewHandler(store{d}, cfg.Limits, cfg.Now, log)
 	return d, nil
@@ -82,7 +85,7 @@ func (s store) Store(ctx context.Context, t tenant.ID, in ingest.Upload) error {
 		return nil
 	}
 	s.d.metrics.discard(reasonOf(err), 1)
-	return connect.NewError(codeOf(err), errors.New(message(err)))
+	return answer(codeOf(err), message(err), retryAfter(err))
 }
 
 func (d *Distributor) observe(start time.Time) {
@@ -93,8 +96,12 @@ func (d *Distributor) observe(start time.Time) {
 type request struct {
 	tenant tenant.ID
 	limits tenant.Limits
-	// decoded counts the bytes of all profiles once decompressed.
+	// decoded counts the bytes of all profiles once decompressed, those of bad ones too.
 	decoded atomic.Int64
+
+	admission sync.Once // sets the rest
+	account   *account
+	refused   error
 }
 
 // upload is one profile of a request.
@@ -112,6 +119,10 @@ type upload struct {
 // append decodes a profile, checks it and hands it to the writer. A panic is a mistake of ours that some profile brought
 // to light: that profile fails, the process goes on.
 func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait func(context.Context) error, err error) {
+	if err := d.admit(r); err != nil {
+		return nil, err
+	}
+	d.charge(r, len(u.body)) // what it inflates to follows
 	select {
 	case d.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -130,7 +141,7 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 		shard := d.cfg.Ring.Shard(r.tenant, series.Get(labels.ServiceName), series.Hash())
 		wait, err = d.writer.Append(ctx, r.tenant, shard, series, id, &dec.profile)
 	}
-	if dec.profile.Bytes()+dec.decoder.Bytes() <= maxKept { // and not after a panic
+	if dec.profile.Bytes()+dec.decoder.Bytes()+8*cap(dec.hashes) <= maxKept { // and not after a panic
 		d.decoders.Put(dec)
 	}
 	return wait, err
@@ -145,7 +156,7 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 		return nil, id, err
 	}
 	p := &dec.profile
-	if err := r.decode(dec, u.body); err != nil {
+	if err := d.decode(dec, r, u.body); err != nil {
 		return nil, id, err
 	}
 	d.metrics.rawBytes.Add(float64(len(p.Data)))
@@ -172,7 +183,7 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 			return nil, id, fmt.Errorf("labels of samples: %w", err)
 		}
 	}
-	return series, id, nil
+	return series, id, d.checkActive(dec, r, series)
 }
 
 func readID(s string) (profile.ID, error) {
@@ -187,13 +198,17 @@ func readID(s string) (profile.ID, error) {
 }
 
 // decode decodes a profile unless the profiles of its request have reached their limit together.
-func (r *request) decode(dec *decoding, body []byte) error {
+func (d *Distributor) decode(dec *decoding, r *request, body []byte) error {
 	limit := int64(r.limits.MaxRequestBytes)
 	if r.decoded.Load() < limit {
-		if err := dec.decoder.Decode(body, pprof.LimitsOf(r.limits), &dec.profile); err != nil {
+		err := dec.decoder.Decode(body, pprof.LimitsOf(r.limits), &dec.profile)
+		inflated := len(dec.profile.Data) // of a bad profile too: the work is done
+		d.charge(r, inflated-len(body))
+		sum := r.decoded.Add(int64(inflated))
+		if err != nil {
 			return refuseDecode(err)
 		}
-		if r.decoded.Add(int64(len(dec.profile.Data))) <= limit {
+		if sum <= limit {
 			return nil
 		}
 	}

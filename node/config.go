@@ -95,12 +95,12 @@ func (c Config) whole() bool {
 	return !slices.ContainsFunc(AllRoles(), func(r Role) bool { return !c.plays(r) })
 }
 
-// limits of a tenant. One that is alone may ask for all of time: there is nobody to protect from it but the
-// process, which admission control does.
+// limits of a tenant. One that is alone may ask for all of time and send as fast as it can: there is nobody to
+// protect from it but the process, which admission control does.
 func (c Config) limits(tenant.ID) tenant.Limits {
 	l := c.Limits
 	if !c.MultiTenant {
-		l.MaxQueryLength = 0
+		l.MaxQueryLength, l.Rate = 0, 0
 	}
 	return l
 }

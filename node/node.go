@@ -137,7 +137,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		writer = segmentwriterclient.New(n.client, members.candidates, n.log("segmentwriter"))
 	}
 	if cfg.plays(Distributor) {
-		d, err := distributor.New(n.distributorConfig(), writer, n.log("distributor"), n.reg)
+		d, err := distributor.New(n.distributorConfig(members), writer, n.log("distributor"), n.reg)
 		if err != nil {
 			return nil, err
 		}

@@ -133,10 +133,11 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
 }
 
-func (n *Node) distributorConfig() distributor.Config {
+func (n *Node) distributorConfig(m *members) distributor.Config {
 	cfg := distributor.DefaultConfig()
 	cfg.Ring.Shards, cfg.Ring.PerTenant = n.cfg.Shards, 1
 	cfg.Limits = n.cfg.limits
+	cfg.Distributors = func() int { return m.count(Distributor) }
 	return cfg
 }
 

@@ -29,6 +29,13 @@ type Limits struct {
 	// at the front.
 	MaxStackDepth   int
 	MaxSymbolLength int
+	// Rate is how many bytes of profiles a second are taken after decompression, in the long run, and Burst how
+	// many at once after a pause. A Rate of 0 means no limit. A request that is let in is let in whole, also where
+	// it is larger than Burst: what it took beyond is owed, and the next one waits until it is paid.
+	Rate  int
+	Burst int
+	// MaxActiveSeries bounds the distinct label sets of the last minutes; 0 means no limit.
+	MaxActiveSeries int
 	// MaxQueryLength bounds the time range of a query; 0 means no limit.
 	MaxQueryLength time.Duration
 	// MaxNodes bounds the nodes of a flame graph that a query may ask for; DefaultNodes are given when it
@@ -59,6 +66,9 @@ func DefaultLimits() Limits {
 		MaxSampleTypes:       32,
 		MaxStackDepth:        1000,
 		MaxSymbolLength:      65_535,
+		Rate:                 4 << 20,
+		Burst:                4 << 20,
+		MaxActiveSeries:      20_000,
 		MaxQueryLength:       31 * 24 * time.Hour,
 		MaxNodes:             1 << 20,
 		DefaultNodes:         8192,

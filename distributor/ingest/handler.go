@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,8 +16,8 @@ import (
 	"github.com/kilndb/kiln/tenant"
 )
 
-// retryAfter is what a client is told to wait when we are full or cannot store, in seconds: about as long as an
-// election takes.
+// retryAfter is what a client is told to wait when we are full or cannot store and the store does not say how long, in
+// seconds: about as long as an election takes.
 const retryAfter = "1"
 
 // Upload is the profile of one request.
@@ -32,7 +33,7 @@ type Upload struct {
 }
 
 // Store takes a profile. It returns nil once the profile is durable, else a *connect.Error whose code says whose
-// fault it is and whose message says what is wrong.
+// fault it is and whose message says what is wrong; the Retry-After of its Meta, if any, becomes the header.
 type Store interface {
 	Store(ctx context.Context, id tenant.ID, upload Upload) error
 }
@@ -96,15 +97,16 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 // fail answers with an error. Outages are logged where they happen; here only what nobody else would tell.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, code := statusOf(err)
-	message := err.Error()
+	message, retry := err.Error(), retryAfter
 	if e := new(connect.Error); errors.As(err, &e) {
 		message = e.Message() // without the code, which has a field of its own
+		retry = cmp.Or(e.Meta().Get("Retry-After"), retry)
 	}
 	h.log.DebugContext(r.Context(), "ingest refused", "status", status, "error", message)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", retry)
 	}
 	body, err := json.Marshal(struct {
 		Code    string `json:"code"`

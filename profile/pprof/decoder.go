@@ -55,7 +55,8 @@ type Decoder struct {
 func NewDecoder() *Decoder { return &Decoder{} }
 
 // Decode reads the profile in body, gzipped or not, into p, whatever p held before. It keeps no reference
-// to body or p. The errors wrap ErrMalformed or ErrTooLarge; p is of no use after one.
+// to body or p. The errors wrap ErrMalformed or ErrTooLarge; after one p is of no use, but
+// that p.Data is as long as what was decompressed.
 func (d *Decoder) Decode(body []byte, lim Limits, p *profile.Profile) error {
 	d.p, d.lim = p, lim
 	defer func() { d.p = nil }()
