@@ -76,7 +76,7 @@ func (s *activeSeries) turn(now time.Time) {
 	s.all.Add(-int64(len(s.old)))
 	s.old, s.young = s.young, map[uint64]struct{}{}
 	s.born = s.born.Add(passed.Truncate(generation)) // on the beat, also where nobody was here to see it begin
-	if passed >= 2*generation { // nobody was here for all of the one between
+	if passed >= 2*generation {                      // nobody was here for all of the one between
 		s.all.Add(-int64(len(s.old)))
 		s.old = nil
 	}

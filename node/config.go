@@ -38,8 +38,11 @@ type Config struct {
 	SelfProfileInterval time.Duration
 	// MultiTenant requires a tenant id with every call; without it everybody is tenant.Anonymous.
 	MultiTenant bool
-	// Limits of every tenant.
+	// Limits of every tenant, unless LimitsFile says otherwise.
 	Limits tenant.Limits
+	// LimitsFile is the path of a file with limits per tenant (package overrides); empty: none. Distributors,
+	// segment-writers and query-frontends should have the same.
+	LimitsFile string
 	// CompactAfter is the age at which the oldest segment of a shard is compacted even if it is alone.
 	CompactAfter time.Duration
 	// DeleteAfter is how long a replaced object stays, for the queries that may still read it.
@@ -95,9 +98,9 @@ func (c Config) whole() bool {
 	return !slices.ContainsFunc(AllRoles(), func(r Role) bool { return !c.plays(r) })
 }
 
-// limits of a tenant. One that is alone may ask for all of time and send as fast as it can: there is nobody to
+// baseLimits are the limits of a tenant of whom no file speaks. One that is alone may ask for all of time and send as fast as it can: there is nobody to
 // protect from it but the process, which admission control does.
-func (c Config) limits(tenant.ID) tenant.Limits {
+func (c Config) baseLimits() tenant.Limits {
 	l := c.Limits
 	if !c.MultiTenant {
 		l.MaxQueryLength, l.Rate = 0, 0

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
@@ -25,6 +26,7 @@ import (
 	"github.com/kilndb/kiln/distributor"
 	"github.com/kilndb/kiln/internal/service"
 	metastoreclient "github.com/kilndb/kiln/metastore/client"
+	"github.com/kilndb/kiln/node/overrides"
 	"github.com/kilndb/kiln/objstore"
 	"github.com/kilndb/kiln/objstore/retried"
 	"github.com/kilndb/kiln/querybackend"
@@ -32,7 +34,6 @@ import (
 	"github.com/kilndb/kiln/queryfrontend"
 	"github.com/kilndb/kiln/segmentwriter"
 	segmentwriterclient "github.com/kilndb/kiln/segmentwriter/client"
-	"github.com/kilndb/kiln/tenant"
 )
 
 // Network is where a node listens and what it dials.
@@ -47,6 +48,8 @@ type Env struct {
 	Network Network
 	// Bucket replaces the bucket that Config.Bucket names; for tests.
 	Bucket objstore.Bucket
+	// Hangups make the node read its limits file again, if it is not nil.
+	Hangups <-chan os.Signal
 }
 
 // Node is one running process of kiln.
@@ -56,6 +59,8 @@ type Node struct {
 	id    string
 	reg   *prometheus.Registry
 	group service.Group
+	// limits of the tenants.
+	limits *overrides.Overrides
 	// ready are the questions that /ready asks.
 	ready []check
 	// public is behind the door for everybody, internal behind the one for other nodes. They are the same
@@ -77,6 +82,9 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.client = &http.Client{Transport: transport(env.Network)}
 
+	if err := n.openLimits(); err != nil {
+		return nil, err
+	}
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
@@ -169,7 +177,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.serveInternal(queryv1connect.NewQueryBackendServiceHandler(b))
 	}
 	if cfg.plays(QueryFrontend) {
-		f := queryfrontend.New(queryfrontend.Config{Limits: cfg.limits(tenant.Anonymous)}, store, backend, n.log("queryfrontend"), n.reg)
+		f := queryfrontend.New(queryfrontend.Config{Limits: n.limits.Limits}, store, backend, n.log("queryfrontend"), n.reg)
 		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.handlerOptions()...)
 		n.public.Handle(path, public(cfg.MultiTenant, handler))
 	}

@@ -39,6 +39,7 @@ func (n *Node) serveOperations() {
 	n.public.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	n.public.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	n.public.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	n.public.Handle("GET /api/v1/tenant_limits", public(n.cfg.MultiTenant, n.limits))
 	var names []string
 	if n.cfg.plays(Distributor) {
 		names = append(names, pushv1connect.PusherServiceName)

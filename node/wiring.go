@@ -17,6 +17,7 @@ import (
 	"github.com/kilndb/kiln/distributor"
 	"github.com/kilndb/kiln/internal/service"
 	"github.com/kilndb/kiln/metastore"
+	"github.com/kilndb/kiln/node/overrides"
 	"github.com/kilndb/kiln/node/selfprofile"
 	"github.com/kilndb/kiln/objstore"
 	"github.com/kilndb/kiln/objstore/metered"
@@ -112,6 +113,18 @@ func transport(network Network) *http.Transport {
 	return t
 }
 
+// openLimits reads the file of limits, if there is one, and watches it.
+func (n *Node) openLimits() (err error) {
+	n.limits, err = overrides.Open(overrides.Config{
+		Path: n.cfg.LimitsFile, Base: n.cfg.baseLimits(), Hangups: n.env.Hangups,
+	}, n.log("overrides"), n.reg)
+	if err != nil {
+		return fmt.Errorf("--limits-file: %w", err)
+	}
+	n.group.Add("overrides", n.limits)
+	return nil
+}
+
 func (n *Node) openBucket(ctx context.Context) (objstore.Bucket, error) {
 	bucket := n.env.Bucket
 	if bucket == nil {
@@ -136,7 +149,7 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 func (n *Node) distributorConfig(m *members) distributor.Config {
 	cfg := distributor.DefaultConfig()
 	cfg.Ring.Shards, cfg.Ring.PerTenant = n.cfg.Shards, 1
-	cfg.Limits = n.cfg.limits
+	cfg.Limits = n.limits.Limits
 	cfg.Distributors = func() int { return m.count(Distributor) }
 	return cfg
 }
@@ -144,7 +157,7 @@ func (n *Node) distributorConfig(m *members) distributor.Config {
 func (n *Node) segmentWriterConfig() segmentwriter.Config {
 	cfg := segmentwriter.DefaultConfig()
 	cfg.Node = n.id
-	cfg.Limits = n.cfg.limits
+	cfg.Limits = n.limits.Limits
 	if n.cfg.localBucket() {
 		cfg.PutsPerSecond = 0 // they cost nothing
 	}

@@ -1,6 +1,10 @@
 package tenant
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Limits bound what one tenant may ask for. A field says whether 0 means "no limit"; the others must be
 // positive. Sizes are in bytes.
@@ -75,4 +79,17 @@ func DefaultLimits() Limits {
 		MaxFuture:            10 * time.Minute,
 		MaxAge:               0,
 	}
+}
+
+// Validate names limits that contradict each other, by the names of their keys in a file.
+func (l Limits) Validate() error {
+	var errs []error
+	atMost := func(name string, value int, bound string, limit int) {
+		if value > limit {
+			errs = append(errs, fmt.Errorf("%s (%d) is more than %s (%d)", name, value, bound, limit))
+		}
+	}
+	atMost("max_profile_bytes", l.MaxProfileBytes, "max_request_bytes", l.MaxRequestBytes)
+	atMost("default_nodes", l.DefaultNodes, "max_nodes", l.MaxNodes)
+	return errors.Join(errs...)
 }
