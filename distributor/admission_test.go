@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,9 +42,11 @@ type timed struct {
 	clock  *clock
 	limits tenant.Limits
 	others int
+	// gate is what a profile passes before it is durable.
+	gate atomic.Pointer[func()]
 }
 
-func openTimed(t testing.TB, edit func(*tenant.Limits)) *timed {
+func openTimed(t testing.TB, edit func(*tenant.Limits), config ...func(*distributor.Config)) *timed {
 	t.Helper()
 	d := &timed{door: &door{metrics: prometheus.NewRegistry()}, clock: &clock{t: now}, limits: tenant.DefaultLimits()}
 	edit(&d.limits)
@@ -51,7 +54,13 @@ func openTimed(t testing.TB, edit func(*tenant.Limits)) *timed {
 	cfg.Now = d.clock.now
 	cfg.Limits = func(tenant.ID) tenant.Limits { return d.limits }
 	cfg.Distributors = func() int { return 1 + d.others }
+	for _, c := range config {
+		c(&cfg)
+	}
 	accept := writerFunc(func(context.Context, labels.Labels) (func(context.Context) error, error) {
+		if gate := d.gate.Load(); gate != nil {
+			(*gate)()
+		}
 		return func(context.Context) error { return nil }, nil
 	})
 	var err error
@@ -66,7 +75,11 @@ func sized(n int) []byte {
 	p := func(pad int) []byte {
 		return Pprof(now.UnixNano(), []string{"cpu:nanoseconds"}, Sample{Stack: strings.Repeat("x", pad), Values: []int64{1}})
 	}
-	b := p(n - len(p(n)) + n)
+	pad := n
+	for range 3 { // lengths of lengths change with it
+		pad += n - len(p(pad))
+	}
+	b := p(pad)
 	if len(b) != n {
 		panic(fmt.Sprintf("%d bytes, want %d", len(b), n))
 	}

@@ -16,6 +16,8 @@ type Config struct {
 	Ring placement.Ring
 	// Concurrency bounds the profiles that are decoded at the same time, and so the memory for it.
 	Concurrency int
+	// MaxMemory bounds what the requests inside hold in bodies and messages, in bytes. A tenant may have half of it.
+	MaxMemory int64
 	// Limits returns the limits of a tenant.
 	Limits func(tenant.ID) tenant.Limits
 	// Distributors returns how many distributors share the pushes of a tenant, this one included: each takes an
@@ -29,6 +31,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Ring:         placement.Ring{Shards: 4},
+		MaxMemory:    256 << 20,
 		Concurrency:  2 * runtime.GOMAXPROCS(0),
 		Limits:       func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
 		Distributors: func() int { return 1 },
@@ -44,6 +47,9 @@ func (c Config) Validate() error {
 	}
 	if c.Concurrency <= 0 {
 		errs = append(errs, fmt.Errorf("distributor: concurrency %d is not positive", c.Concurrency))
+	}
+	if c.MaxMemory <= 0 {
+		errs = append(errs, fmt.Errorf("distributor: memory %d is not positive", c.MaxMemory))
 	}
 	if c.Limits == nil || c.Distributors == nil || c.Now == nil {
 		errs = append(errs, errors.New("distributor: limits, number of distributors or clock are missing"))

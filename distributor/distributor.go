@@ -38,6 +38,7 @@ type Distributor struct {
 	decoders sync.Pool     // of *decoding
 	slots    chan struct{} // one for each profile that is being decoded
 	accounts *accounts
+	memory   *memory // of the requests that are inside
 	seed     maphash.Seed
 }
 
@@ -60,7 +61,7 @@ func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Regi
 		cfg: cfg, writer: writer, log: log, metrics: newMetrics(reg),
 		decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }},
 		slots:    make(chan struct{}, cfg.Concurrency),
-		accounts: newAccounts(cfg.Now), seed: maphash.MakeSeed(),
+		accounts: newAccounts(cfg.Now), memory: newMemory(cfg.MaxMemory), seed: maphash.MakeSeed(),
 	}
 	d.ingest = ingest.NewHandler(store{d}, cfg.Limits, cfg.Now, log)
 	return d, nil

@@ -23,6 +23,7 @@ const (
 	reasonRequestSize    = "request_profiles_limit"
 	reasonRate           = "rate_limited"
 	reasonSeries         = "series_limit"
+	reasonMemory         = "out_of_memory"
 	reasonMissingLabels  = "missing_labels"
 	reasonLabelCount     = "max_label_names_per_series"
 	reasonLabelName      = "label_name_too_long"

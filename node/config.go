@@ -36,6 +36,11 @@ type Config struct {
 	SelfProfile bool
 	// SelfProfileInterval is the length of one capture.
 	SelfProfileInterval time.Duration
+	// HeaderTimeout and BodyTimeout bound how long a client may take for the headers and for the body of a request.
+	HeaderTimeout time.Duration
+	BodyTimeout   time.Duration
+	// MaxConnections bounds the connections of one door.
+	MaxConnections int
 	// MultiTenant requires a tenant id with every call; without it everybody is tenant.Anonymous.
 	MultiTenant bool
 	// Limits of every tenant, unless LimitsFile says otherwise.
@@ -58,6 +63,9 @@ func DefaultConfig() Config {
 		Shards:              4,
 		SelfProfile:         true,
 		SelfProfileInterval: 5 * time.Second,
+		HeaderTimeout:       10 * time.Second,
+		BodyTimeout:         time.Minute,
+		MaxConnections:      10_000,
 		Limits:              tenant.DefaultLimits(),
 		CompactAfter:        10 * time.Second,
 		DeleteAfter:         10 * time.Minute,
@@ -81,6 +89,8 @@ func (c Config) Validate() error {
 	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)
 	check(c.CompactAfter > 0, "--compact-after: %s is not positive", c.CompactAfter)
 	check(c.DeleteAfter > 0, "--delete-after: %s is not positive", c.DeleteAfter)
+	check(c.HeaderTimeout > 0 && c.BodyTimeout > 0, "timeouts %s of headers and %s of bodies: both must be positive", c.HeaderTimeout, c.BodyTimeout)
+	check(c.MaxConnections > 0, "--max-connections: %d is not positive", c.MaxConnections)
 	for flag, addr := range map[string]string{"--http": c.HTTP, "--rpc": c.RPC, "--advertise": c.Advertise} {
 		if addr == "" && flag != "--http" {
 			continue

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"connectrpc.com/connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/oklog/ulid/v2"
@@ -149,10 +150,12 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		if err != nil {
 			return nil, err
 		}
-		path, handler := pushv1connect.NewPusherServiceHandler(d, n.handlerOptions()...)
-		n.public.Handle(path, public(cfg.MultiTenant, handler))
-		n.public.Handle("POST /ingest", public(cfg.MultiTenant, d.Ingest()))
-		n.public.Handle("POST /pyroscope/ingest", public(cfg.MultiTenant, d.Ingest()))
+		path, handler := d.RPC(func(more ...connect.HandlerOption) (string, http.Handler) {
+			return pushv1connect.NewPusherServiceHandler(d, append(more, n.recovered())...)
+		})
+		n.public.Handle(path, n.door(handler))
+		n.public.Handle("POST /ingest", n.door(d.Guard(d.Ingest())))
+		n.public.Handle("POST /pyroscope/ingest", n.door(d.Guard(d.Ingest())))
 		if cfg.SelfProfile {
 			n.group.Add("selfprofile", n.profileItself(d))
 		}
@@ -178,17 +181,17 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	}
 	if cfg.plays(QueryFrontend) {
 		f := queryfrontend.New(queryfrontend.Config{Limits: n.limits.Limits}, store, backend, n.log("queryfrontend"), n.reg)
-		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.handlerOptions()...)
-		n.public.Handle(path, public(cfg.MultiTenant, handler))
+		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.questionOptions()...)
+		n.public.Handle(path, n.question(handler))
 	}
 	n.serveJobs(store)
 
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()
 	if n.back != nil {
-		n.group.Add("rpc", newDoor(n.back, n.internal, close))
+		n.group.Add("rpc", n.newDoor(n.back, n.internal, close))
 	}
-	n.group.Add("http", newDoor(n.front, n.public, close))
+	n.group.Add("http", n.newDoor(n.front, n.public, close))
 	return n, nil
 }
 

@@ -43,9 +43,9 @@ type localMetastore struct {
 
 // serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.
 func (n *Node) serveJobs(store metastoreClient) {
-	path, handler := compactionv1connect.NewJobServiceHandler(jobList{store}, n.handlerOptions()...)
+	path, handler := compactionv1connect.NewJobServiceHandler(jobList{store}, n.questionOptions()...)
 	if n.cfg.plays(QueryFrontend) {
-		n.public.Handle(path, public(n.cfg.MultiTenant, handler))
+		n.public.Handle(path, n.question(handler))
 	}
 	if n.cfg.plays(Metastore) && !(n.cfg.plays(QueryFrontend) && n.internal == n.public) {
 		n.internal.Handle(path, handler)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 
+	"connectrpc.com/connect"
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/kilndb/kiln/tenant"
@@ -41,7 +42,12 @@ func statusErrorf(status int, format string, args ...any) error {
 // buffers holds the bytes of one request. Its fields are reused by the next.
 type buffers struct {
 	body, inflated, part bytes.Buffer
+	// hold counts memory that the request takes beside its body.
+	hold func(n int) error
 }
+
+// holder is a body that counts what is made of it, and may find that there is too much.
+type holder interface{ Hold(n int) error }
 
 var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 
@@ -54,11 +60,16 @@ func (b *buffers) release() {
 		}
 		buf.Reset()
 	}
+	b.hold = nil
 	bufferPool.Put(b)
 }
 
 // read returns the body of r, inflated where the request is gzipped as a whole.
 func (b *buffers) read(w http.ResponseWriter, r *http.Request, form bool, limits tenant.Limits) ([]byte, error) {
+	b.hold = func(int) error { return nil }
+	if h, ok := r.Body.(holder); ok {
+		b.hold = h.Hold
+	}
 	limit := int64(limits.MaxBody)
 	if r.ContentLength > limit {
 		return nil, statusErrorf(http.StatusRequestEntityTooLarge, "the body has %d bytes, more than the limit of %d", r.ContentLength, limit)
@@ -68,6 +79,9 @@ func (b *buffers) read(w http.ResponseWriter, r *http.Request, form bool, limits
 	if _, err := b.body.ReadFrom(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			return nil, statusErrorf(http.StatusRequestEntityTooLarge, "the body exceeds the limit of %d bytes", limit)
+		}
+		if full := new(connect.Error); errors.As(err, &full) {
+			return nil, full
 		}
 		return nil, statusErrorf(http.StatusRequestTimeout, "read the body: %w", err)
 	}
@@ -97,7 +111,10 @@ func (b *buffers) inflate(body []byte, limits tenant.Limits) ([]byte, error) {
 		return nil, statusErrorf(http.StatusBadRequest, "the body is not gzip: %w", err)
 	}
 	limit := int64(min(limits.MaxRequestBytes, max(freeRatio, len(body)*limits.MaxRatio)))
-	n, err := b.inflated.ReadFrom(io.LimitReader(zr, limit+1))
+	n, err := b.inflated.ReadFrom(&held{io.LimitReader(zr, limit+1), b.hold})
+	if full := new(connect.Error); errors.As(err, &full) {
+		return nil, full
+	}
 	if err != nil {
 		return nil, statusErrorf(http.StatusBadRequest, "inflate the gzipped body: %w", err)
 	}
@@ -105,6 +122,21 @@ func (b *buffers) inflate(body []byte, limits tenant.Limits) ([]byte, error) {
 		return nil, statusErrorf(http.StatusRequestEntityTooLarge, "the body of %d gzipped bytes inflates beyond the limit of %d", len(body), limit)
 	}
 	return b.inflated.Bytes(), nil
+}
+
+// held is a reader whose bytes are counted as memory.
+type held struct {
+	io.Reader
+	hold func(n int) error
+}
+
+// Read implements io.Reader.
+func (h *held) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	if e := h.hold(n); e != nil {
+		return 0, e
+	}
+	return n, err
 }
 
 // readForm returns the profile of a form and what it says of sample types.
