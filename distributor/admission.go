@@ -59,6 +59,9 @@ func (d *Distributor) checkActive(dec *decoding, r *request, series labels.Label
 	if ok {
 		return nil
 	}
+	if active+len(dec.hashes) <= r.limits.MaxActiveSeries {
+		return refuseUntil(retrySeries, reasonSeries, "the server remembers as many active series of all tenants as it may, %d", maxRemembered)
+	}
 	return refuseUntil(retrySeries, reasonSeries, "tenant %s has %d active series; the %d of this profile are more than the limit of %d allows, where they are new",
 		r.tenant, active, len(dec.hashes), r.limits.MaxActiveSeries)
 }

@@ -479,6 +479,32 @@ func TestHostileTenants(t *testing.T) {
 	mustKeepInside(t, n)
 }
 
+// TestHostileSeries sends a new series with every profile until there are too many, and after that.
+func TestHostileSeries(t *testing.T) {
+	n := hostile(t, nil)
+	body := corpus.Get("regexp-mutex-1").Gzipped
+	besides(t, n, func() {
+		stored, refused := 0, 0
+		for request := range 25 {
+			var list []*pushv1.RawProfileSeries
+			for i := range 1000 {
+				list = append(list, series("mutex", "flood", body, "id", fmt.Sprint(request, "-", i)))
+			}
+			switch err := push(n, "mallory", list...); {
+			case err == nil:
+				stored++
+			case connect.CodeOf(err) == connect.CodeResourceExhausted && strings.Contains(err.Error(), "limit of 20000"):
+				refused++
+			default:
+				t.Errorf("request %d: %v", request, err)
+			}
+		}
+		if stored != 20 || refused != 5 {
+			t.Errorf("%d requests of 1000 series are stored and %d refused, want 20 and 5", stored, refused)
+		}
+	})
+}
+
 // TestSlowBodies trickles through every door: the deadline of the body ends it, and whoever sent it.
 func TestSlowBodies(t *testing.T) {
 	n := hostile(t, func(cfg *node.Config) { cfg.BodyTimeout = 300 * time.Millisecond })

@@ -16,5 +16,6 @@
 // limits.
 //
 // The file is read again as a whole every few seconds and compared: it is small, and that finds every way in which editors,
-// configuration management and Kubernetes replace files.
+// configuration management and Kubernetes replace files. A new version is taken when it is found twice, as half of a file
+// that is being written may be a good one; after a hangup signal, at once.
 package overrides

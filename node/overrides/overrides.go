@@ -30,7 +30,7 @@ type Config struct {
 	Base tenant.Limits
 	// Sections of the file that are not limits.
 	Sections []Section
-	// Interval is how often the file is looked at; 0 means ten seconds.
+	// Interval is how often the file is looked at; 0 means five seconds.
 	Interval time.Duration
 	// Ticks says when to look at the file, instead of Interval.
 	Ticks <-chan time.Time
@@ -47,12 +47,13 @@ type Overrides struct {
 	reloads *prometheus.CounterVec
 	good    prometheus.Gauge
 
-	mu   sync.Mutex // guards seen
-	seen seen
+	mu sync.Mutex // guards the rest
+	// used is the version that was taken or refused last: the same is not told twice. found is what the last look found.
+	used, found version
 }
 
-// seen is what the last look at the file found: the same is not told twice.
-type seen struct {
+// version is the file at one moment.
+type version struct {
 	looked bool
 	text   string
 	err    string // why it could not be read
@@ -61,7 +62,7 @@ type seen struct {
 // Open reads the file, which must be good at the start.
 func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Overrides, error) {
 	if cfg.Interval == 0 {
-		cfg.Interval = 10 * time.Second
+		cfg.Interval = 5 * time.Second
 	}
 	f := promauto.With(reg)
 	o := &Overrides{
@@ -75,7 +76,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Overrides, 
 	}
 	o.current.Store(&Set{defaults: cfg.Base})
 	o.good.Set(1)
-	if _, err := o.Reload(); err != nil {
+	if _, err := o.reload(true); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -93,13 +94,17 @@ func (o *Overrides) Run(ctx context.Context) error {
 		ticks = t.C
 	}
 	for {
+		var changed bool
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticks:
+			changed, err = o.reload(false)
 		case <-o.cfg.Hangups:
+			changed, err = o.reload(true)
 		}
-		switch changed, err := o.Reload(); {
+		switch {
 		case err != nil:
 			o.log.Error("limits file refused: the version before stays in use", "path", o.cfg.Path, "error", err)
 		case changed:
@@ -108,22 +113,26 @@ func (o *Overrides) Run(ctx context.Context) error {
 	}
 }
 
-// Reload looks at the file now. It tells whether there was something new, and what is wrong with that.
-func (o *Overrides) Reload() (changed bool, err error) {
+// reload looks at the file. It tells whether there was something new, and what is wrong with that. Unless it is told that
+// the file is whole now, it waits until it finds the same twice: somebody may be writing it, and half of a file may be
+// good.
+func (o *Overrides) reload(whole bool) (changed bool, err error) {
 	if o.cfg.Path == "" {
 		return false, nil
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	text, err := read(o.cfg.Path)
-	now := seen{looked: true, text: string(text)}
+	now := version{looked: true, text: string(text)}
 	if err != nil {
 		now.err = err.Error()
 	}
-	if o.seen == now {
+	settled := whole || now == o.found
+	o.found = now
+	if now == o.used || !settled {
 		return false, nil
 	}
-	o.seen = now
+	o.used = now
 	var set *Set
 	if err == nil {
 		set, err = Parse(text, o.cfg.Base, o.cfg.Sections...)

@@ -149,16 +149,17 @@ type watched struct {
 	t     *testing.T
 	path  string
 	ticks chan time.Time
+	hup   chan os.Signal
 	log   *bytes.Buffer
 	reg   *prometheus.Registry
 }
 
 func watch(t *testing.T, text string, sections ...overrides.Section) *watched {
 	t.Helper()
-	w := &watched{t: t, path: filepath.Join(t.TempDir(), "limits.yaml"), ticks: make(chan time.Time), log: new(bytes.Buffer), reg: prometheus.NewRegistry()}
+	w := &watched{t: t, path: filepath.Join(t.TempDir(), "limits.yaml"), ticks: make(chan time.Time), hup: make(chan os.Signal), log: new(bytes.Buffer), reg: prometheus.NewRegistry()}
 	w.write(text)
 	var err error
-	w.Overrides, err = overrides.Open(overrides.Config{Path: w.path, Base: tenant.DefaultLimits(), Ticks: w.ticks, Sections: sections},
+	w.Overrides, err = overrides.Open(overrides.Config{Path: w.path, Base: tenant.DefaultLimits(), Ticks: w.ticks, Hangups: w.hup, Sections: sections},
 		slog.New(slog.NewTextHandler(w.log, nil)), w.reg)
 	if err != nil {
 		t.Fatal(err)
@@ -182,10 +183,11 @@ func (w *watched) write(text string) {
 	}
 }
 
-// look waits until the watcher has looked at the file: it takes a second tick once it is done with the first.
+// look waits until the watcher has looked at the file twice: it takes a tick once it is done with the one before.
 func (w *watched) look() {
-	w.ticks <- time.Time{}
-	w.ticks <- time.Time{}
+	for range 3 {
+		w.ticks <- time.Time{}
+	}
 }
 
 func (w *watched) wantRate(want int) {
@@ -232,6 +234,14 @@ func TestANewVersionIsTakenAndABrokenOneRefused(t *testing.T) {
 	if !strings.Contains(w.log.String(), `tenants.acme.burst: \"none\"`) && !strings.Contains(w.log.String(), `tenants.acme.burst: \\\"none\\\"`) {
 		t.Errorf("the log does not say what is wrong:\n%s", w.log)
 	}
+}
+
+func TestASignalIsHeardAtOnce(t *testing.T) {
+	w := watch(t, "defaults: {rate: 1MiB}")
+	w.write("defaults: {rate: 2MiB}")
+	w.hup <- os.Interrupt
+	w.ticks <- time.Time{} // it is done with the signal
+	w.wantRate(2 << 20)
 }
 
 func TestABadFileIsRefusedAtTheStart(t *testing.T) {
