@@ -17,10 +17,15 @@ type Config struct {
 	Placement func() *placement.Rules
 	// Concurrency bounds the profiles that are decoded at the same time, and so the memory for it.
 	Concurrency int
+	// MaxMemory bounds what the requests inside hold in bodies and messages, in bytes. A tenant may have half of it.
+	MaxMemory int64
 	// Limits returns the limits of a tenant.
 	Limits func(tenant.ID) tenant.Limits
 	// Rules returns what is done to the labels of a tenant's profiles. Nil, and nil rules, are the default rules alone.
 	Rules func(tenant.ID) *relabel.Rules
+	// Distributors returns how many distributors share the pushes of a tenant, this one included: each takes an
+	// equal part of a tenant's rate.
+	Distributors func() int
 	// Now is the clock against which the times of profiles are checked.
 	Now func() time.Time
 }
@@ -28,10 +33,12 @@ type Config struct {
 // DefaultConfig returns the configuration of a small cluster.
 func DefaultConfig() Config {
 	return Config{
-		Placement:   func() *placement.Rules { return &placement.Rules{Shards: 4} },
-		Concurrency: 2 * runtime.GOMAXPROCS(0),
-		Limits:      func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
-		Now:         time.Now,
+		Placement:    func() *placement.Rules { return &placement.Rules{Shards: 4} },
+		MaxMemory:    256 << 20,
+		Concurrency:  2 * runtime.GOMAXPROCS(0),
+		Limits:       func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
+		Distributors: func() int { return 1 },
+		Now:          time.Now,
 	}
 }
 
@@ -44,8 +51,11 @@ func (c Config) Validate() error {
 	if c.Concurrency <= 0 {
 		errs = append(errs, fmt.Errorf("distributor: concurrency %d is not positive", c.Concurrency))
 	}
-	if c.Limits == nil || c.Now == nil {
-		errs = append(errs, errors.New("distributor: limits or clock are missing"))
+	if c.MaxMemory <= 0 {
+		errs = append(errs, fmt.Errorf("distributor: memory %d is not positive", c.MaxMemory))
+	}
+	if c.Limits == nil || c.Distributors == nil || c.Now == nil {
+		errs = append(errs, errors.New("distributor: limits, number of distributors or clock are missing"))
 	}
 	return errors.Join(errs...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -43,12 +44,16 @@ type Distributor struct {
 	decoders sync.Pool     // of *decoding
 	slots    chan struct{} // one for each profile that is being decoded
 	turn     atomic.Uint64 // counts profiles
+	accounts *accounts
+	memory   *memory // of the requests that are inside
+	seed     maphash.Seed
 }
 
 // decoding is what it takes to decode a profile.
 type decoding struct {
 	decoder *pprof.Decoder
 	profile profile.Profile
+	hashes  []uint64 // of its series
 }
 
 // maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
@@ -63,6 +68,7 @@ func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Regi
 		cfg: cfg, writer: writer, log: log, metrics: newMetrics(reg),
 		decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }},
 		slots:    make(chan struct{}, cfg.Concurrency),
+		accounts: newAccounts(cfg.Now), memory: newMemory(cfg.MaxMemory), seed: maphash.MakeSeed(),
 	}
 	d.ingest = ingest.NewHandler(store{d}, cfg.Limits, cfg.Now, log)
 	d.otlp = otlp.NewHandler(otlpStore{d}, cfg.Limits, log)
@@ -90,7 +96,7 @@ func (s store) Store(ctx context.Context, t tenant.ID, in []ingest.Upload) error
 		}
 		s.d.metrics.discard(reasonOf(err), 1)
 		if len(in) == 1 {
-			return connect.NewError(codeOf(err), errors.New(message(err)))
+			return answer(codeOf(err), message(err), retryAfter(err))
 		}
 		failures = append(failures, failure{series: i, err: err, what: in[i].What})
 	}
@@ -99,6 +105,9 @@ func (s store) Store(ctx context.Context, t tenant.ID, in []ingest.Upload) error
 
 // Refused counts a request whose profiles could not be read.
 func (s store) Refused(status int, err error) {
+	if e := new(connect.Error); errors.As(err, &e) {
+		return // Guard has counted it
+	}
 	if status == http.StatusRequestEntityTooLarge {
 		s.d.metrics.discard(reasonBody, 1)
 		return
@@ -115,8 +124,12 @@ type request struct {
 	tenant tenant.ID
 	limits tenant.Limits
 	rules  *relabel.Rules
-	// decoded counts the bytes of all profiles once decompressed.
+	// decoded counts the bytes of all profiles once decompressed, those of bad ones too.
 	decoded atomic.Int64
+
+	admission sync.Once // sets the rest
+	account   *account
+	refused   error
 }
 
 // upload is one profile of a request.
@@ -138,6 +151,10 @@ type upload struct {
 // append decodes a profile, checks it and hands it to the writer. A panic is a mistake of ours that some profile brought
 // to light: that profile fails, the process goes on.
 func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait func(context.Context) error, err error) {
+	if err := d.admit(r); err != nil {
+		return nil, err
+	}
+	d.charge(r, len(u.body)) // what it inflates to follows
 	select {
 	case d.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -162,7 +179,7 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 	case err == nil && len(u.pieces) > 0:
 		wait = d.appendPieces(ctx, r.tenant, u, id, wait)
 	}
-	if dec.profile.Bytes()+dec.decoder.Bytes() <= maxKept { // and not after a panic
+	if dec.profile.Bytes()+dec.decoder.Bytes()+8*cap(dec.hashes) <= maxKept { // and not after a panic
 		d.decoders.Put(dec)
 	}
 	return wait, err
@@ -184,7 +201,7 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 		return nil, id, err
 	}
 	p := &dec.profile
-	size, err := r.decode(dec, u)
+	size, err := d.decode(dec, r, u)
 	if err != nil {
 		return nil, id, err
 	}
@@ -206,8 +223,18 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 			return nil, id, fmt.Errorf("labels of samples: %w", err)
 		}
 	}
-	series, err = r.relabel(u, series, p)
-	return series, id, err
+	if series, err = r.relabel(u, series, p); err != nil {
+		return nil, id, err
+	}
+	if err := d.checkActive(dec, r, series, p); err != nil {
+		return nil, id, err
+	}
+	for _, piece := range u.pieces {
+		if err := d.checkActive(dec, r, piece.series, piece.profile); err != nil {
+			return nil, id, err
+		}
+	}
+	return series, id, nil
 }
 
 func readID(s string) (profile.ID, error) {
@@ -223,20 +250,21 @@ func readID(s string) (profile.ID, error) {
 
 // decode decodes or fills a profile unless the profiles of its request have reached their limit together. It returns how
 // large the profile is once decompressed.
-func (r *request) decode(dec *decoding, u *upload) (size int, err error) {
+func (d *Distributor) decode(dec *decoding, r *request, u *upload) (size int, err error) {
 	limit := int64(r.limits.MaxRequestBytes)
 	if r.decoded.Load() < limit {
-		if size, err = dec.read(u, r.limits); err != nil {
-			err = refuseDecode(err)
-		}
-		if r.decoded.Add(int64(size)) <= limit || err != nil {
-			return size, err
+		size, err = dec.read(u, r.limits)
+		d.charge(r, size-len(u.body)) // of a bad profile too: the work is done
+		if sum := r.decoded.Add(int64(size)); err != nil {
+			return size, refuseDecode(err)
+		} else if sum <= limit {
+			return size, nil
 		}
 	}
 	return size, refuse(reasonBody, "the profiles of the request exceed the limit of %d bytes after decompression", limit)
 }
 
-// read brings the profile of an upload into d.profile and returns how large it is, also of a bad one: the work is done.
+// read brings the profile of an upload into d.profile and returns how large it is, also of a bad one.
 func (d *decoding) read(u *upload, lim tenant.Limits) (size int, err error) {
 	p := &d.profile
 	if u.fill != nil {

@@ -21,8 +21,8 @@ func (d *Distributor) Push(ctx context.Context, req *connect.Request[pushv1.Push
 		return nil, connect.NewError(connect.CodeUnauthenticated, fmt.Errorf("no tenant: set the header %s", tenant.Header))
 	}
 	r := &request{tenant: t, limits: d.cfg.Limits(t), rules: d.rules(t)}
-	if err := d.checkRequest(req.Msg, r.limits); err != nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	if err := d.checkRequest(req.Msg, r); err != nil {
+		return nil, answer(codeOf(err), err.Error(), retryAfter(err))
 	}
 	uploads, failures := d.readRequest(req.Msg, r)
 	for i, err := range d.storeAll(ctx, r, uploads) {
@@ -38,12 +38,13 @@ func (d *Distributor) Push(ctx context.Context, req *connect.Request[pushv1.Push
 	return connect.NewResponse(&pushv1.PushResponse{}), nil
 }
 
-// checkRequest refuses a request that is too large as a whole.
-func (d *Distributor) checkRequest(msg *pushv1.PushRequest, lim tenant.Limits) error {
+// checkRequest refuses a request that is too large as a whole, or comes too soon.
+func (d *Distributor) checkRequest(msg *pushv1.PushRequest, r *request) error {
+	lim := r.limits
 	profiles, size, err := 0, 0, error(nil)
 	for i, s := range msg.GetSeries() {
 		if n := len(s.GetSamples()); n > lim.MaxProfilesPerSeries && err == nil {
-			err = refuse(reasonSeries, "series %d has %d profiles, more than the limit of %d", i, n, lim.MaxProfilesPerSeries)
+			err = refuse(reasonRequestSize, "series %d has %d profiles, more than the limit of %d", i, n, lim.MaxProfilesPerSeries)
 		}
 		for _, sample := range s.GetSamples() {
 			profiles++
@@ -51,10 +52,13 @@ func (d *Distributor) checkRequest(msg *pushv1.PushRequest, lim tenant.Limits) e
 		}
 	}
 	if n := len(msg.GetSeries()); n > lim.MaxSeriesPerRequest {
-		err = refuse(reasonSeries, "the request has %d series, more than the limit of %d", n, lim.MaxSeriesPerRequest)
+		err = refuse(reasonRequestSeries, "the request has %d series, more than the limit of %d", n, lim.MaxSeriesPerRequest)
 	}
 	if size > lim.MaxBody {
 		err = refuse(reasonBody, "the request has %d bytes of profiles, more than the limit of %d", size, lim.MaxBody)
+	}
+	if err == nil && profiles > 0 {
+		err = d.admit(r)
 	}
 	if err != nil {
 		d.metrics.discard(reasonOf(err), profiles)

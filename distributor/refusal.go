@@ -4,17 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // Why profiles are discarded: the values of a metric's label. The names are those that dashboards of other systems
 // with this API know.
 const (
 	reasonBody           = "body_size_limit_exceeded"
+	reasonRequestSeries  = "request_series_limit"
+	reasonRequestSize    = "request_profiles_limit"
+	reasonRate           = "rate_limited"
 	reasonSeries         = "series_limit"
+	reasonMemory         = "out_of_memory"
 	reasonMissingLabels  = "missing_labels"
 	reasonLabelCount     = "max_label_names_per_series"
 	reasonLabelName      = "label_name_too_long"
@@ -46,6 +55,19 @@ func refuse(reason, format string, args ...any) error {
 	return &refusal{reason, fmt.Errorf(format, args...)}
 }
 
+// later is the cause of a refusal that passes by itself.
+type later struct {
+	err   error
+	after time.Duration
+}
+
+func (l *later) Error() string { return l.err.Error() }
+
+// refuseUntil refuses what may be sent again after some time.
+func refuseUntil(after time.Duration, reason, format string, args ...any) error {
+	return &refusal{reason, &later{fmt.Errorf(format, args...), after}}
+}
+
 // reasonOf returns why a profile with this error is discarded.
 func reasonOf(err error) string {
 	if r := new(refusal); errors.As(err, &r) {
@@ -57,8 +79,11 @@ func reasonOf(err error) string {
 // codeOf returns the code of an error of one profile.
 func codeOf(err error) connect.Code {
 	if r := new(refusal); errors.As(err, &r) {
-		if r.reason == reasonPanic {
+		switch {
+		case r.reason == reasonPanic:
 			return connect.CodeInternal
+		case errors.As(r.err, new(*later)):
+			return connect.CodeResourceExhausted
 		}
 		return connect.CodeInvalidArgument
 	}
@@ -78,6 +103,30 @@ func codeOf(err error) connect.Code {
 var severity = []connect.Code{
 	connect.CodeInvalidArgument, connect.CodeCanceled, connect.CodeResourceExhausted, connect.CodeInternal,
 	connect.CodeDeadlineExceeded, connect.CodeAborted, connect.CodeUnavailable,
+}
+
+// retryAfter returns when what failed with this error may be sent again; 0: never, or nobody knows.
+func retryAfter(err error) time.Duration {
+	switch l := new(later); {
+	case errors.As(err, &l):
+		return l.after
+	case slices.Contains([]connect.Code{connect.CodeResourceExhausted, connect.CodeUnavailable}, codeOf(err)):
+		return time.Second // about as long as an election or a flush takes
+	}
+	return 0
+}
+
+// answer returns the error of a call, which says when to come back if that is worth it: HTTP clients look for the header,
+// gRPC clients for the detail.
+func answer(code connect.Code, text string, after time.Duration) *connect.Error {
+	err := connect.NewError(code, errors.New(text))
+	if after > 0 {
+		err.Meta().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(after.Seconds())), 10))
+		if detail, e := connect.NewErrorDetail(&errdetails.RetryInfo{RetryDelay: durationpb.New(after)}); e == nil {
+			err.AddDetail(detail)
+		}
+	}
+	return err
 }
 
 // failure is a profile of a push that is not stored, or a whole series.
@@ -126,12 +175,13 @@ func joinFailures(failures []failure) error {
 		}
 		return a.profile - b.profile
 	})
-	worst := connect.CodeInvalidArgument
+	worst, after := connect.CodeInvalidArgument, time.Duration(0)
 	var lines []string
 	for i, f := range failures {
 		if code := codeOf(f.err); slices.Index(severity, code) > slices.Index(severity, worst) {
 			worst = code
 		}
+		after = max(after, retryAfter(f.err))
 		if i < maxFailures {
 			lines = append(lines, f.String())
 		}
@@ -140,5 +190,5 @@ func joinFailures(failures []failure) error {
 	if more := len(failures) - maxFailures; more > 0 {
 		text += fmt.Sprintf("; and %d more", more)
 	}
-	return connect.NewError(worst, errors.New(text))
+	return answer(worst, text, after)
 }

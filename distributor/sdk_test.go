@@ -70,7 +70,7 @@ type part struct {
 }
 
 // post is a request to /ingest. With parts its body is a form of them.
-func post(query string, header http.Header, body []byte, parts ...part) *http.Request {
+func sendTo(query string, header http.Header, body []byte, parts ...part) *http.Request {
 	if len(parts) > 0 {
 		var b bytes.Buffer
 		w := multipart.NewWriter(&b)
@@ -126,14 +126,14 @@ func requests(t *testing.T) map[string]sdk {
 	return map[string]sdk{
 		// pyroscope-go: a form, the profile gzipped by runtime/pprof, times in nanoseconds.
 		"go": {
-			request: post(query(goParams...), agent("Go-http-client/1.1"), nil, part{"profile", "profile.pprof", "application/octet-stream", zip(capture([]string{"samples:count", "cpu:nanoseconds"}, []int64{7, 70}, frame{"main.work", "/src/main.go", 3}))},
+			request: sendTo(query(goParams...), agent("Go-http-client/1.1"), nil, part{"profile", "profile.pprof", "application/octet-stream", zip(capture([]string{"samples:count", "cpu:nanoseconds"}, []int64{7, 70}, frame{"main.work", "/src/main.go", 3}))},
 				part{"sample_type_config", "sample_type_config.json", "application/octet-stream", []byte(`{"samples":{"units":"samples","display-name":"cpu"}}` + "\n")}),
 			want:   map[string]string{"process_cpu:samples:count:cpu:nanoseconds": "main.work 7", "process_cpu:cpu:nanoseconds:cpu:nanoseconds": "main.work 70"},
 			labels: labels.FromStrings("pyroscope_spy", "gospy", "region", "eu", "service_name", "shop"),
 		},
 		// pyroscope-java: format=jfr, a form with the recording and the labels of its contexts, both gzipped, times in seconds.
 		"java": {
-			request: post(query("name", "shop{region=eu}", "units", "samples", "aggregationType", "sum", "sampleRate", "100", "from", seconds(from), "until", seconds(until), "spyName", "javaspy", "format", "jfr"),
+			request: sendTo(query("name", "shop{region=eu}", "units", "samples", "aggregationType", "sum", "sampleRate", "100", "from", seconds(from), "until", seconds(until), "spyName", "javaspy", "format", "jfr"),
 				agent("okhttp/4.12.0"), nil, part{"jfr", "jfr", "", recorded(t, "new_spancontext.jfr.gz")}, part{"labels", "labels", "application/x-protobuf", recorded(t, "new_spancontext.labels.gz")}),
 			want:   map[string]string{"process_cpu:cpu:nanoseconds:cpu:nanoseconds": ""},
 			labels: labels.FromStrings("jfr_event", "ctimer", "pyroscope_spy", "javaspy", "region", "eu", "service_name", "shop"),
@@ -141,21 +141,21 @@ func requests(t *testing.T) map[string]sdk {
 		},
 		// pyroscope-io for Python, an agent written in Rust: format=pprof, the body is the profile. Absolute paths stay out of names.
 		"python": {
-			request: post(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until), "format", "pprof", "sampleRate", "100", "spyName", "pyspy"),
+			request: sendTo(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until), "format", "pprof", "sampleRate", "100", "spyName", "pyspy"),
 				http.Header{"Content-Type": {"binary/octet-stream"}, "Content-Encoding": {"gzip"}, "User-Agent": {"pyroscope-rs/0.5"}}, zip(python)),
 			want:   map[string]string{"process_cpu:cpu:nanoseconds:cpu:nanoseconds": "<module>;jobs/run.py:30 - work;jobs/run.py:12 - work 70"},
 			labels: labels.FromStrings("pyroscope_spy", "pyspy", "region", "eu", "service_name", "shop"),
 		},
 		// The same agent for Ruby, where all paths are put in front.
 		"ruby": {
-			request: post(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until), "format", "pprof", "sampleRate", "100", "spyName", "rbspy"),
+			request: sendTo(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until), "format", "pprof", "sampleRate", "100", "spyName", "rbspy"),
 				http.Header{"Content-Type": {"binary/octet-stream"}}, ruby),
 			want:   map[string]string{"process_cpu:cpu:nanoseconds:cpu:nanoseconds": "boot.rb:1 - main;/srv/app.rb:9 - call 70"},
 			labels: labels.FromStrings("pyroscope_spy", "rbspy", "region", "eu", "service_name", "shop"),
 		},
 		// pyroscope-rs until 0.5: format=folded, one line for a stack.
 		"rust-folded": {
-			request: post(query("name", "shop.cpu{region=eu}", "from", seconds(from), "until", seconds(until), "format", "folded", "sampleRate", "100", "spyName", "pyroscope-rs"),
+			request: sendTo(query("name", "shop.cpu{region=eu}", "from", seconds(from), "until", seconds(until), "format", "folded", "sampleRate", "100", "spyName", "pyroscope-rs"),
 				http.Header{"Content-Type": {"binary/octet-stream"}}, []byte("main;work 7\nmain 1\n")),
 			want:   map[string]string{"process_cpu:cpu:nanoseconds:cpu:nanoseconds": "main 10000000,main;work 70000000"},
 			labels: labels.FromStrings("pyroscope_spy", "pyroscope-rs", "region", "eu", "service_name", "shop"),
@@ -163,27 +163,27 @@ func requests(t *testing.T) map[string]sdk {
 		},
 		// pyroscope-rs since then.
 		"rust": {
-			request: post(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until), "format", "pprof", "sampleRate", "100", "spyName", "pyroscope-rs"),
+			request: sendTo(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until), "format", "pprof", "sampleRate", "100", "spyName", "pyroscope-rs"),
 				http.Header{"Content-Type": {"binary/octet-stream"}, "Content-Encoding": {"gzip"}}, zip(capture([]string{"cpu:nanoseconds"}, []int64{70}, frame{"shop::work", "src/main.rs", 3}))),
 			want:   map[string]string{"process_cpu:cpu:nanoseconds:cpu:nanoseconds": "shop::work 70"},
 			labels: labels.FromStrings("pyroscope_spy", "pyroscope-rs", "region", "eu", "service_name", "shop"),
 		},
 		// @pyroscope/nodejs: a form with the gzipped profile, times in milliseconds.
 		"node-wall": {
-			request: post(query("from", fmt.Sprint(from.UnixMilli()), "name", "shop{region=eu}", "spyName", "nodespy", "until", fmt.Sprint(until.UnixMilli()), "sampleRate", "100"),
+			request: sendTo(query("from", fmt.Sprint(from.UnixMilli()), "name", "shop{region=eu}", "spyName", "nodespy", "until", fmt.Sprint(until.UnixMilli()), "sampleRate", "100"),
 				agent("node"), nil, part{"profile", "profile", "text/json", zip(capture([]string{"samples:count", "wall:nanoseconds"}, []int64{7, 70}, frame{"work:index.js", "index.js", 3}))}),
 			want:   map[string]string{"wall:samples:count:wall:nanoseconds": "work:index.js 7", "wall:wall:nanoseconds:wall:nanoseconds": "work:index.js 70"},
 			labels: labels.FromStrings("pyroscope_spy", "nodespy", "region", "eu", "service_name", "shop"),
 		},
 		"node-heap": {
-			request: post(query("from", fmt.Sprint(from.UnixMilli()), "name", "shop{region=eu}", "spyName", "nodespy", "until", fmt.Sprint(until.UnixMilli()), "sampleRate", "100"),
+			request: sendTo(query("from", fmt.Sprint(from.UnixMilli()), "name", "shop{region=eu}", "spyName", "nodespy", "until", fmt.Sprint(until.UnixMilli()), "sampleRate", "100"),
 				agent("node"), nil, part{"profile", "profile", "text/json", zip(capture([]string{"objects:count", "space:bytes"}, []int64{7, 70}, frame{"work:index.js", "index.js", 3}))}),
 			want:   map[string]string{"memory:objects:count:space:bytes": "work:index.js 7", "memory:space:bytes:space:bytes": "work:index.js 70"},
 			labels: labels.FromStrings("pyroscope_spy", "nodespy", "region", "eu", "service_name", "shop"),
 		},
 		// pyroscope-dotnet: hyphens in the names of sample types, and underscores in what they are displayed as.
 		"dotnet-alloc": {
-			request: post(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until), "spyName", "dotnetspy"),
+			request: sendTo(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until), "spyName", "dotnetspy"),
 				agent("dd-trace-dotnet"), nil, part{"profile", "profile.pprof", "", capture([]string{"alloc-samples:count", "alloc-size:bytes"}, []int64{7, 70}, frame{"Shop!Work", "", 0})},
 				part{"sample_type_config", "sample_type_config.json", "", []byte(dotnet)}),
 			want:   map[string]string{"memory:alloc_samples:count:alloc-size:bytes": "Shop!Work 7", "memory:alloc_size:bytes:alloc-size:bytes": "Shop!Work 70"},
@@ -191,7 +191,7 @@ func requests(t *testing.T) map[string]sdk {
 		},
 		// The same without a name for itself.
 		"dotnet-locks": {
-			request: post(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until)),
+			request: sendTo(query("name", "shop{region=eu}", "from", seconds(from), "until", seconds(until)),
 				agent("dd-trace-dotnet"), nil, part{"profile", "profile.pprof", "", capture([]string{"lock-count:count", "lock-time:nanoseconds"}, []int64{7, 70}, frame{"Shop!Work", "", 0})},
 				part{"sample_type_config", "sample_type_config.json", "", []byte(locks)}),
 			want:   map[string]string{"mutex:lock_count:count:lock-time:nanoseconds": "Shop!Work 7", "mutex:lock_time:nanoseconds:lock-time:nanoseconds": "Shop!Work 70"},

@@ -286,7 +286,7 @@ func (a *accepted) store(t *testing.T) {
 		return // the sum of both is beyond int64
 	}
 	store := querybackendtest.New()
-	f := queryfrontend.New(queryfrontend.Config{Limits: tenant.DefaultLimits()}, store, store.Backend(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	f := queryfrontend.New(queryfrontend.Config{Limits: func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() }}, store, store.Backend(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	for _, stage := range [][][]byte{segments, {merged}, {higher}} {
 		for _, b := range stage {
 			verified(t, b)

@@ -36,10 +36,18 @@ type Config struct {
 	SelfProfile bool
 	// SelfProfileInterval is the length of one capture.
 	SelfProfileInterval time.Duration
+	// HeaderTimeout and BodyTimeout bound how long a client may take for the headers and for the body of a request.
+	HeaderTimeout time.Duration
+	BodyTimeout   time.Duration
+	// MaxConnections bounds the connections of one door.
+	MaxConnections int
 	// MultiTenant requires a tenant id with every call; without it everybody is tenant.Anonymous.
 	MultiTenant bool
-	// Limits of every tenant.
+	// Limits of every tenant, unless LimitsFile says otherwise.
 	Limits tenant.Limits
+	// LimitsFile is the path of a file with limits per tenant (package overrides); empty: none. Distributors,
+	// segment-writers and query-frontends should have the same.
+	LimitsFile string
 	// CompactAfter is the age at which the oldest segment of a shard is compacted even if it is alone.
 	CompactAfter time.Duration
 	// DeleteAfter is how long a replaced object stays, for the queries that may still read it.
@@ -55,6 +63,9 @@ func DefaultConfig() Config {
 		Shards:              4,
 		SelfProfile:         true,
 		SelfProfileInterval: 5 * time.Second,
+		HeaderTimeout:       10 * time.Second,
+		BodyTimeout:         time.Minute,
+		MaxConnections:      10_000,
 		Limits:              tenant.DefaultLimits(),
 		CompactAfter:        10 * time.Second,
 		DeleteAfter:         10 * time.Minute,
@@ -78,6 +89,8 @@ func (c Config) Validate() error {
 	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)
 	check(c.CompactAfter > 0, "--compact-after: %s is not positive", c.CompactAfter)
 	check(c.DeleteAfter > 0, "--delete-after: %s is not positive", c.DeleteAfter)
+	check(c.HeaderTimeout > 0 && c.BodyTimeout > 0, "timeouts %s of headers and %s of bodies: both must be positive", c.HeaderTimeout, c.BodyTimeout)
+	check(c.MaxConnections > 0, "--max-connections: %d is not positive", c.MaxConnections)
 	for flag, addr := range map[string]string{"--http": c.HTTP, "--rpc": c.RPC, "--advertise": c.Advertise} {
 		if addr == "" && flag != "--http" {
 			continue
@@ -95,12 +108,12 @@ func (c Config) whole() bool {
 	return !slices.ContainsFunc(AllRoles(), func(r Role) bool { return !c.plays(r) })
 }
 
-// limits of a tenant. One that is alone may ask for all of time: there is nobody to protect from it but the
-// process, which admission control does.
-func (c Config) limits(tenant.ID) tenant.Limits {
+// baseLimits are the limits of a tenant of whom no file speaks. One that is alone may ask for all of time and send as fast as it can: there is nobody to
+// protect from it but the process, which admission control does.
+func (c Config) baseLimits() tenant.Limits {
 	l := c.Limits
 	if !c.MultiTenant {
-		l.MaxQueryLength = 0
+		l.MaxQueryLength, l.Rate = 0, 0
 	}
 	return l
 }

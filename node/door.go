@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -19,16 +20,21 @@ type door struct {
 	server   *http.Server
 }
 
-// newDoor bounds what a connection may cost before it is a request: slow headers, long headers, streams. It
-// calls closing when it begins to close.
-func newDoor(l net.Listener, handler http.Handler, closing func()) *door {
+// maxStreams bounds the calls of one HTTP/2 connection. A client that has more at once opens another connection.
+const maxStreams = 250
+
+// newDoor bounds what a connection may cost before it is a request: slow headers, long headers, streams, and how many
+// connections there are. It calls closing when it begins to close.
+func (n *Node) newDoor(l net.Listener, handler http.Handler, closing func()) *door {
 	s := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: n.cfg.HeaderTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		Protocols:         new(http.Protocols),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ConnState:         newConnections(n.cfg.MaxConnections).changed,
+		ErrorLog:          slog.NewLogLogger(n.log("http").Handler(), slog.LevelWarn),
 	}
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
@@ -71,8 +77,13 @@ func (d *door) Run(ctx context.Context) error {
 	return err
 }
 
-// public lets a request pass with its tenant in the context and bounds how long its body may take.
-func public(multiTenant bool, next http.Handler) http.Handler {
+// door returns a handler that lets a request of the public API pass with its tenant in the context.
+func (n *Node) door(next http.Handler) http.Handler {
+	return withTenant(n.cfg.MultiTenant, withDeadline(n.cfg.BodyTimeout, next))
+}
+
+// withTenant puts the tenant of a request into its context, or refuses it.
+func withTenant(multiTenant bool, next http.Handler) http.Handler {
 	errs := connect.NewErrorWriter()
 	refuse := func(w http.ResponseWriter, r *http.Request, err *connect.Error, status int) {
 		if errs.IsSupported(r) {
@@ -82,8 +93,6 @@ func public(multiTenant bool, next http.Handler) http.Handler {
 		http.Error(w, err.Message(), status)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Bodies are bounded by size; this bounds a sender that trickles. Not every connection can set it.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Minute))
 		id := tenant.Anonymous
 		if multiTenant {
 			header := r.Header.Get(tenant.Header)
@@ -98,5 +107,17 @@ func public(multiTenant bool, next http.Handler) http.Handler {
 			}
 		}
 		next.ServeHTTP(w, r.WithContext(tenant.NewContext(r.Context(), id)))
+	})
+}
+
+// withDeadline bounds how long the body of a request may take: a sender may trickle. Once it is there, the answer may
+// take its time; so a request without one has no deadline.
+func withDeadline(timeout time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			// Not every connection can set it.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+		}
+		next.ServeHTTP(w, r)
 	})
 }

@@ -123,6 +123,9 @@ func (m *members) addresses(role Role) []string {
 	return nil
 }
 
+// count returns how many nodes play a role: at least this one, also before the metastore has answered.
+func (m *members) count(role Role) int { return max(1, len(m.addresses(role))) }
+
 func (r *roster) addresses(role Role) (addrs []string) {
 	for _, member := range r.members {
 		if slices.Contains(member.Roles, string(role)) {

@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
+	"sync/atomic"
 
+	"connectrpc.com/connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/oklog/ulid/v2"
@@ -23,8 +26,10 @@ import (
 	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
 	"github.com/kilndb/kiln/compactionworker"
 	"github.com/kilndb/kiln/distributor"
+	"github.com/kilndb/kiln/distributor/relabel"
 	"github.com/kilndb/kiln/internal/service"
 	metastoreclient "github.com/kilndb/kiln/metastore/client"
+	"github.com/kilndb/kiln/node/overrides"
 	"github.com/kilndb/kiln/objstore"
 	"github.com/kilndb/kiln/objstore/retried"
 	"github.com/kilndb/kiln/querybackend"
@@ -32,7 +37,6 @@ import (
 	"github.com/kilndb/kiln/queryfrontend"
 	"github.com/kilndb/kiln/segmentwriter"
 	segmentwriterclient "github.com/kilndb/kiln/segmentwriter/client"
-	"github.com/kilndb/kiln/tenant"
 )
 
 // Network is where a node listens and what it dials.
@@ -47,6 +51,8 @@ type Env struct {
 	Network Network
 	// Bucket replaces the bucket that Config.Bucket names; for tests.
 	Bucket objstore.Bucket
+	// Hangups make the node read its limits file again, if it is not nil.
+	Hangups <-chan os.Signal
 }
 
 // Node is one running process of kiln.
@@ -56,6 +62,10 @@ type Node struct {
 	id    string
 	reg   *prometheus.Registry
 	group service.Group
+	// limits of the tenants.
+	limits *overrides.Overrides
+	// relabel are the rules of that file; nil without one.
+	relabel atomic.Pointer[relabel.Tenants]
 	// ready are the questions that /ready asks.
 	ready []check
 	// public is behind the door for everybody, internal behind the one for other nodes. They are the same
@@ -77,6 +87,9 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.client = &http.Client{Transport: transport(env.Network)}
 
+	if err := n.openLimits(); err != nil {
+		return nil, err
+	}
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
@@ -139,11 +152,13 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		if err != nil {
 			return nil, err
 		}
-		path, handler := pushv1connect.NewPusherServiceHandler(d, n.handlerOptions()...)
-		n.public.Handle(path, public(cfg.MultiTenant, handler))
-		n.public.Handle("POST /ingest", public(cfg.MultiTenant, d.Ingest()))
-		n.public.Handle("POST /pyroscope/ingest", public(cfg.MultiTenant, d.Ingest()))
-		n.serveOTLP(d.OTLP())
+		path, handler := d.RPC(func(more ...connect.HandlerOption) (string, http.Handler) {
+			return pushv1connect.NewPusherServiceHandler(d, append(more, n.recovered())...)
+		})
+		n.public.Handle(path, n.door(handler))
+		n.public.Handle("POST /ingest", n.door(d.Guard(d.Ingest())))
+		n.public.Handle("POST /pyroscope/ingest", n.door(d.Guard(d.Ingest())))
+		n.serveOTLP(d)
 		if cfg.SelfProfile {
 			n.group.Add("selfprofile", n.profileItself(d))
 		}
@@ -168,18 +183,18 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.serveInternal(queryv1connect.NewQueryBackendServiceHandler(b))
 	}
 	if cfg.plays(QueryFrontend) {
-		f := queryfrontend.New(queryfrontend.Config{Limits: cfg.limits(tenant.Anonymous)}, store, backend, n.log("queryfrontend"), n.reg)
-		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.handlerOptions()...)
-		n.public.Handle(path, public(cfg.MultiTenant, handler))
+		f := queryfrontend.New(queryfrontend.Config{Limits: n.limits.Limits}, store, backend, n.log("queryfrontend"), n.reg)
+		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.questionOptions()...)
+		n.public.Handle(path, n.question(handler))
 	}
 	n.serveJobs(store)
 
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()
 	if n.back != nil {
-		n.group.Add("rpc", newDoor(n.back, n.internal, close))
+		n.group.Add("rpc", n.newDoor(n.back, n.internal, close))
 	}
-	n.group.Add("http", newDoor(n.front, n.public, close))
+	n.group.Add("http", n.newDoor(n.front, n.public, close))
 	return n, nil
 }
 

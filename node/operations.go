@@ -40,6 +40,7 @@ func (n *Node) serveOperations() {
 	n.public.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	n.public.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	n.public.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	n.public.Handle("GET /api/v1/tenant_limits", n.door(n.limits))
 	var names []string
 	if n.cfg.plays(Distributor) {
 		names = append(names, pushv1connect.PusherServiceName)
@@ -95,15 +96,12 @@ func (n *Node) serveInternal(path string, handler http.Handler) {
 	n.internal.Handle(path, handler)
 }
 
-// handlerOptions bound what a public call may send, and keep a panic inside its call.
-func (n *Node) handlerOptions() []connect.HandlerOption {
-	return []connect.HandlerOption{
-		connect.WithReadMaxBytes(int(n.cfg.Limits.MaxBody)),
-		connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
-			n.log("http").Error("a call panicked", "procedure", spec.Procedure, "panic", p)
-			return connect.NewError(connect.CodeInternal, fmt.Errorf("internal error"))
-		}),
-	}
+// recovered keeps a panic inside its call.
+func (n *Node) recovered() connect.HandlerOption {
+	return connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
+		n.log("http").Error("a call panicked", "procedure", spec.Procedure, "panic", p)
+		return connect.NewError(connect.CodeInternal, fmt.Errorf("internal error"))
+	})
 }
 
 // anonymous pushes on behalf of the tenant that is there without multi-tenancy.

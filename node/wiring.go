@@ -42,17 +42,19 @@ type localMetastore struct {
 }
 
 // serveOTLP adds what OpenTelemetry's exporters call.
-func (n *Node) serveOTLP(h *otlp.Handler) {
-	n.public.Handle("POST "+otlp.Path, public(n.cfg.MultiTenant, h))
-	path, handler := h.GRPC(n.handlerOptions()...)
-	n.public.Handle(path, public(n.cfg.MultiTenant, handler))
+func (n *Node) serveOTLP(d *distributor.Distributor) {
+	n.public.Handle("POST "+otlp.Path, n.door(d.Guard(d.OTLP())))
+	path, handler := d.RPC(func(more ...connect.HandlerOption) (string, http.Handler) {
+		return d.OTLP().GRPC(append(more, n.recovered())...)
+	})
+	n.public.Handle(path, n.door(handler))
 }
 
 // serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.
 func (n *Node) serveJobs(store metastoreClient) {
-	path, handler := compactionv1connect.NewJobServiceHandler(jobList{store}, n.handlerOptions()...)
+	path, handler := compactionv1connect.NewJobServiceHandler(jobList{store}, n.questionOptions()...)
 	if n.cfg.plays(QueryFrontend) {
-		n.public.Handle(path, public(n.cfg.MultiTenant, handler))
+		n.public.Handle(path, n.question(handler))
 	}
 	if n.cfg.plays(Metastore) && !(n.cfg.plays(QueryFrontend) && n.internal == n.public) {
 		n.internal.Handle(path, handler)
@@ -144,17 +146,18 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
 }
 
-func (n *Node) distributorConfig(members *members) distributor.Config {
+func (n *Node) distributorConfig(m *members) distributor.Config {
 	cfg := distributor.DefaultConfig()
-	cfg.Placement = members.placement
-	cfg.Limits = n.cfg.limits
+	cfg.Placement = m.placement
+	cfg.Limits, cfg.Rules = n.limits.Limits, n.rules
+	cfg.Distributors = func() int { return m.count(Distributor) }
 	return cfg
 }
 
 func (n *Node) segmentWriterConfig() segmentwriter.Config {
 	cfg := segmentwriter.DefaultConfig()
 	cfg.Node = n.id
-	cfg.Limits = n.cfg.limits
+	cfg.Limits = n.limits.Limits
 	if n.cfg.localBucket() {
 		cfg.PutsPerSecond = 0 // they cost nothing
 	}

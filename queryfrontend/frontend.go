@@ -24,8 +24,8 @@ const StatisticsHeader = "Kiln-Statistics"
 
 // Config is what a Frontend is told.
 type Config struct {
-	// Limits of every tenant.
-	Limits tenant.Limits
+	// Limits returns the limits of a tenant.
+	Limits func(tenant.ID) tenant.Limits
 	// Timeout bounds one call; 0 means two minutes, which is as long as Grafana waits by far.
 	Timeout time.Duration
 	// LeafBytes is about how many bytes of objects one leaf of a plan reads; 0 means 16 MiB, some tens of
@@ -100,7 +100,7 @@ func (f *Frontend) open(ctx context.Context, h http.Header) (*call, error) {
 	if _, err := tenant.Parse(string(id)); err != nil {
 		return nil, invalid("%s: %w", tenant.Header, err)
 	}
-	return &call{tenant: id, limits: f.cfg.Limits, utf8: acceptsUTF8(h)}, nil
+	return &call{tenant: id, limits: f.cfg.Limits(id), utf8: acceptsUTF8(h)}, nil
 }
 
 // acceptsUTF8 tells whether a client said that it takes label names of any characters.

@@ -48,7 +48,7 @@ func open(t *testing.T, store *querybackendtest.Store, as tenant.ID, leafBytes i
 }
 
 func openWith(t *testing.T, store *querybackendtest.Store, b queryv1connect.QueryBackendServiceClient, as tenant.ID, leafBytes int64) fixture {
-	cfg := queryfrontend.Config{Limits: tenant.DefaultLimits(), LeafBytes: leafBytes}
+	cfg := queryfrontend.Config{Limits: func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() }, LeafBytes: leafBytes}
 	reg := prometheus.NewRegistry()
 	f := queryfrontend.New(cfg, store, b, slog.New(slog.DiscardHandler), reg)
 	return fixture{t, f, tenant.NewContext(t.Context(), as), reg}

@@ -1,6 +1,10 @@
 package tenant
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Limits bound what one tenant may ask for. A field says whether 0 means "no limit"; the others must be
 // positive. Sizes are in bytes.
@@ -29,6 +33,13 @@ type Limits struct {
 	// at the front.
 	MaxStackDepth   int
 	MaxSymbolLength int
+	// Rate is how many bytes of profiles a second are taken after decompression, in the long run, and Burst how
+	// many at once after a pause. A Rate of 0 means no limit. A request that is let in is let in whole, also where
+	// it is larger than Burst: what it took beyond is owed, and the next one waits until it is paid.
+	Rate  int
+	Burst int
+	// MaxActiveSeries bounds the distinct label sets of the last minutes; 0 means no limit.
+	MaxActiveSeries int
 	// MaxQueryLength bounds the time range of a query; 0 means no limit.
 	MaxQueryLength time.Duration
 	// MaxNodes bounds the nodes of a flame graph that a query may ask for; DefaultNodes are given when it
@@ -59,10 +70,26 @@ func DefaultLimits() Limits {
 		MaxSampleTypes:       32,
 		MaxStackDepth:        1000,
 		MaxSymbolLength:      65_535,
+		Rate:                 4 << 20,
+		Burst:                4 << 20,
+		MaxActiveSeries:      20_000,
 		MaxQueryLength:       31 * 24 * time.Hour,
 		MaxNodes:             1 << 20,
 		DefaultNodes:         8192,
 		MaxFuture:            10 * time.Minute,
 		MaxAge:               0,
 	}
+}
+
+// Validate names limits that contradict each other, by the names of their keys in a file.
+func (l Limits) Validate() error {
+	var errs []error
+	atMost := func(name string, value int, bound string, limit int) {
+		if value > limit {
+			errs = append(errs, fmt.Errorf("%s (%d) is more than %s (%d)", name, value, bound, limit))
+		}
+	}
+	atMost("max_profile_bytes", l.MaxProfileBytes, "max_request_bytes", l.MaxRequestBytes)
+	atMost("default_nodes", l.DefaultNodes, "max_nodes", l.MaxNodes)
+	return errors.Join(errs...)
 }

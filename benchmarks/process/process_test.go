@@ -1,6 +1,8 @@
 package process
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -89,8 +91,12 @@ func BenchmarkRemoteAck(b *testing.B) {
 func BenchmarkManyServices(b *testing.B) {
 	small := workload.Small(10_000)
 	yardstick := gunzip(b, small)
+	limits := filepath.Join(b.TempDir(), "limits.yaml")
+	if err := os.WriteFile(limits, []byte("defaults: {rate: 0}\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
-		s := start(b, "--multi-tenant")
+		s := start(b, "--multi-tenant", "--limits-file", limits)
 		c := newClients(b, s, 128)
 		var all []message
 		of := [3][]message{messages(b, "acme", small), messages(b, "globex", small), messages(b, "initech", small)}

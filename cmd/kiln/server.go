@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/kilndb/kiln/node"
@@ -24,6 +26,8 @@ type serverCommand struct {
 	SelfProfile         bool          `default:"true" negatable:"" help:"Push this process's own CPU and heap profiles to itself."`
 	SelfProfileInterval time.Duration `default:"5s" help:"Length of one capture of --self-profile."`
 	MultiTenant         bool          `help:"Require a tenant id (header X-Scope-OrgID) with every call."`
+	MaxConnections      int           `default:"10000" help:"Connections that one address takes; beyond them those that are idle make room."`
+	LimitsFile          string        `help:"YAML file with limits for all tenants (defaults) and for some (tenants). Read again when it changes, and on SIGHUP." placeholder:"FILE"`
 	CompactAfter        time.Duration `default:"10s" help:"Compact the segments of a shard when the oldest is this old."`
 	DeleteAfter         time.Duration `default:"10m" help:"Delete a replaced object after this time; longer than any query."`
 	LogLevel            slog.Level    `default:"INFO" help:"Least level to log: DEBUG, INFO, WARN, ERROR."`
@@ -36,7 +40,10 @@ func (c *serverCommand) Run(ctx context.Context) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-	n, err := node.Open(ctx, cfg, node.Env{Log: log, Network: &network{}})
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	n, err := node.Open(ctx, cfg, node.Env{Log: log, Network: &network{}, Hangups: hangups})
 	if err != nil {
 		return err
 	}
@@ -53,6 +60,7 @@ func (c *serverCommand) config() (node.Config, error) {
 	cfg.DataDir, cfg.HTTP, cfg.RPC, cfg.Advertise = c.DataDir, c.HTTP, c.RPC, c.Advertise
 	cfg.Roles, cfg.Metastore, cfg.Bucket, cfg.Shards = roles, c.Metastore, c.Bucket, c.Shards
 	cfg.SelfProfile, cfg.SelfProfileInterval, cfg.MultiTenant = c.SelfProfile, c.SelfProfileInterval, c.MultiTenant
+	cfg.MaxConnections, cfg.LimitsFile = c.MaxConnections, c.LimitsFile
 	cfg.CompactAfter, cfg.DeleteAfter = c.CompactAfter, c.DeleteAfter
 	return cfg, nil
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +18,8 @@ import (
 	"github.com/kilndb/kiln/tenant"
 )
 
-// retryAfter is what a client is told to wait when we are full or cannot store, in seconds: about as long as an
-// election takes.
+// retryAfter is what a client is told to wait when we are full or cannot store and the store does not say how long, in
+// seconds: about as long as an election takes.
 const retryAfter = "1"
 
 // Upload is a profile of a request.
@@ -43,7 +44,7 @@ type Upload struct {
 // Store takes the profiles of a request.
 type Store interface {
 	// Store returns nil once all profiles are durable, else a *connect.Error whose code says whose fault it is and whose
-	// message says which profile is not durable and why.
+	// message says which profile is not durable and why; the Retry-After of its Meta, if any, becomes the header.
 	Store(ctx context.Context, id tenant.ID, uploads []Upload) error
 	// Refused counts a request whose profiles could not be read, and is answered with this HTTP status.
 	Refused(status int, err error)
@@ -132,15 +133,16 @@ func (h *Handler) read(ctx context.Context, p *params, b *buffers, body []byte, 
 // fail answers with an error. Outages are logged where they happen; here only what nobody else would tell.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, code := statusOf(err)
-	message := err.Error()
+	message, retry := err.Error(), retryAfter
 	if e := new(connect.Error); errors.As(err, &e) {
 		message = e.Message() // without the code, which has a field of its own
+		retry = cmp.Or(e.Meta().Get("Retry-After"), retry)
 	}
 	h.log.DebugContext(r.Context(), "ingest refused", "status", status, "error", message)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", retry)
 	}
 	body, err := json.Marshal(struct {
 		Code    string `json:"code"`

@@ -28,7 +28,7 @@ func (p *params) read(b *buffers, body []byte, limits tenant.Limits) ([]Upload, 
 	}
 	if p.format != formatPprof && gzipped(f.profile) {
 		var err error
-		if f.profile, err = inflate(&b.inflatedPart, f.profile, limits); err != nil {
+		if f.profile, err = inflate(&b.inflatedPart, f.profile, b.hold, limits); err != nil {
 			return nil, err
 		}
 	}
@@ -103,7 +103,7 @@ func (p *params) recording(f parts, limits tenant.Limits) ([]Upload, error) {
 		var err error
 		if gzipped(f.labels) {
 			limits.MaxRequestBytes = min(limits.MaxRequestBytes, maxLabels)
-			if f.labels, err = inflate(new(bytes.Buffer), f.labels, limits); err != nil {
+			if f.labels, err = inflate(new(bytes.Buffer), f.labels, uncounted, limits); err != nil {
 				return nil, fmt.Errorf("part labels: %w", err)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 
+	"connectrpc.com/connect"
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/kilndb/kiln/tenant"
@@ -28,6 +29,9 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.err.Error() }
 func (e *statusError) Unwrap() error { return e.err }
+
+// holder is a body that counts what is made of it, and may find that there is too much.
+type holder interface{ Hold(n int) error }
 
 // buffers holds the bytes of one request. Its fields are reused by the next.
 type buffers struct {
@@ -64,6 +68,9 @@ func (b *buffers) read(w http.ResponseWriter, r *http.Request, lim tenant.Limits
 		if e := new(http.MaxBytesError); errors.As(err, &e) {
 			return nil, 0, tooLarge
 		}
+		if full := new(connect.Error); errors.As(err, &full) {
+			return nil, 0, full
+		}
 		return nil, 0, &statusError{http.StatusRequestTimeout, fmt.Errorf("read the body: %w", err)}
 	}
 	body := b.body.Bytes()
@@ -72,6 +79,9 @@ func (b *buffers) read(w http.ResponseWriter, r *http.Request, lim tenant.Limits
 		return body, len(body), nil
 	case "gzip":
 		inflated, err := b.inflate(body, lim)
+		if counted, ok := r.Body.(holder); ok && err == nil {
+			err = counted.Hold(len(inflated))
+		}
 		return inflated, len(body), err
 	default:
 		return nil, 0, &statusError{http.StatusUnsupportedMediaType, fmt.Errorf("header Content-Encoding: %.40q is not supported, only gzip is", encoding)}

@@ -49,15 +49,15 @@ type Decoder struct {
 }
 
 // Gunzip decompresses src into the memory of dst, overwriting it, and returns the output. It is at most limit bytes long. The
-// errors wrap ErrUnusual or ErrCorrupt; what it returns then is memory to reuse.
+// errors wrap ErrUnusual or ErrCorrupt; with them comes what was decompressed until then.
 func (d *Decoder) Gunzip(dst, src []byte, limit int) ([]byte, error) {
 	if len(src) < headerSize+trailerSize || src[0] != 0x1f || src[1] != 0x8b || src[2] != 8 || src[3] != 0 {
-		return dst, fmt.Errorf("%w: header", ErrUnusual)
+		return dst[:0], fmt.Errorf("%w: header", ErrUnusual)
 	}
 	d.end = len(src) - trailerSize
 	sum, size := binary.LittleEndian.Uint32(src[d.end:]), int64(binary.LittleEndian.Uint32(src[d.end+4:]))
 	if size > int64(limit) || size > maxRatio*int64(len(src)) {
-		return dst, fmt.Errorf("%w: the trailer says %d bytes", ErrUnusual, size)
+		return dst[:0], fmt.Errorf("%w: the trailer says %d bytes", ErrUnusual, size)
 	}
 	d.size = int(size)
 	if cap(dst) < d.size+slack {
@@ -67,17 +67,17 @@ func (d *Decoder) Gunzip(dst, src []byte, limit int) ([]byte, error) {
 	defer func() { d.src, d.out = nil, nil }()
 	d.pos, d.bits, d.n, d.o = headerSize, 0, 0, 0
 	if err := d.blocks(); err != nil {
-		return dst, err
+		return dst[:d.o], err
 	}
 	if at := d.pos - d.n>>3; at != d.end {
-		return dst, fmt.Errorf("%w: deflate ends at byte %d and the trailer begins at %d", ErrUnusual, at, d.end)
+		return dst[:d.o], fmt.Errorf("%w: deflate ends at byte %d and the trailer begins at %d", ErrUnusual, at, d.end)
 	}
 	out := d.out[:d.size]
 	if d.o != d.size {
-		return dst, fmt.Errorf("%w: %d bytes, and the trailer says %d", ErrCorrupt, d.o, d.size)
+		return dst[:d.o], fmt.Errorf("%w: %d bytes, and the trailer says %d", ErrCorrupt, d.o, d.size)
 	}
 	if got := crc32.ChecksumIEEE(out); got != sum {
-		return dst, fmt.Errorf("%w: checksum %08x, and the trailer says %08x", ErrCorrupt, got, sum)
+		return dst[:d.o], fmt.Errorf("%w: checksum %08x, and the trailer says %08x", ErrCorrupt, got, sum)
 	}
 	return out, nil
 }

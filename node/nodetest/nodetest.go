@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"testing"
@@ -171,3 +172,11 @@ func Compacting(n *Node) *Node {
 	cfg.CompactAfter = time.Millisecond
 	return n.cluster.Start(cfg)
 }
+
+// Dial connects to the node's door, for those who do not speak HTTP properly.
+func (n *Node) Dial(ctx context.Context) (net.Conn, error) {
+	return n.cluster.net.DialContext(ctx, "tcp", n.cfg.HTTP)
+}
+
+// DataDir is where the node keeps its files.
+func (n *Node) DataDir() string { return n.cfg.DataDir }

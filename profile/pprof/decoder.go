@@ -67,7 +67,8 @@ type Decoder struct {
 func NewDecoder() *Decoder { return &Decoder{} }
 
 // Decode reads the profile in body, gzipped or not, into p, whatever p held before. It keeps no reference
-// to body or p. The errors wrap ErrMalformed or ErrTooLarge; p is of no use after one.
+// to body or p. The errors wrap ErrMalformed or ErrTooLarge; after one p is of no use, but
+// that p.Data is as long as what was decompressed.
 func (d *Decoder) Decode(body []byte, lim Limits, p *profile.Profile) error {
 	d.p, d.lim = p, lim
 	defer func() { d.p = nil }()
@@ -92,6 +93,9 @@ func (d *Decoder) Decode(body []byte, lim Limits, p *profile.Profile) error {
 func (d *Decoder) Bytes() int {
 	return d.locations.bytes() + d.mappings.bytes() + d.functions.bytes() + 4*cap(d.valueEnds) + int(unsafe.Sizeof(*d))
 }
+
+// freeLines is how many empty lines a profile may have whatever its size.
+const freeLines = 1024
 
 // errCut says that a message ends in the middle of a field.
 var errCut = errors.New("it ends in the middle of a field")
@@ -210,6 +214,9 @@ func (d *Decoder) sample(b []byte) (err error) {
 			id, err = d.locations.refer(v)
 			p.Stacks = append(p.Stacks, id)
 		case bytes2:
+			if d.tooWide((int(v) + 9) / 10) { // a value has ten bytes at most
+				return fmt.Errorf("it has more than %d values", d.lim.MaxSampleTypes)
+			}
 			err = d.values(b[n-int(v) : n])
 		case varint2:
 			p.Values = append(p.Values, int64(v))
@@ -228,6 +235,9 @@ func (d *Decoder) sample(b []byte) (err error) {
 			return err
 		}
 		i = n
+	}
+	if d.tooWide(0) {
+		return fmt.Errorf("it has more than %d values", d.lim.MaxSampleTypes)
 	}
 	p.StackEnds = append(p.StackEnds, uint32(len(p.Stacks)))
 	p.LabelEnds = append(p.LabelEnds, uint32(len(p.SampleLabels)))
@@ -263,6 +273,15 @@ func (d *Decoder) stack(b []byte) error {
 	}
 	d.p.Stacks = out[:n]
 	return nil
+}
+
+// tooWide tells whether the sample that is being read would have more values than there may be sample types.
+func (d *Decoder) tooWide(more int) bool {
+	before := 0
+	if n := len(d.valueEnds); n > 0 {
+		before = int(d.valueEnds[n-1])
+	}
+	return d.lim.MaxSampleTypes > 0 && len(d.p.Values)-before+more > max(d.lim.MaxSampleTypes, 1)
 }
 
 // values reads packed values.
@@ -363,6 +382,10 @@ func (d *Decoder) line(b []byte) (err error) {
 		if i = n; n < 0 {
 			err = errCut
 		}
+	}
+	// A line that says anything takes four bytes; one that says nothing takes two, and here twelve times as many.
+	if len(d.p.Lines) > len(d.p.Data)/4+freeLines {
+		return fmt.Errorf("there are more than %d lines, nearly all of which are empty", len(d.p.Lines))
 	}
 	d.p.Lines = append(d.p.Lines, l)
 	return err

@@ -36,7 +36,7 @@ func (f *inflater) inflate(dst, body []byte, lim Limits) ([]byte, error) {
 	}
 	if len(body) < 2 || body[0] != 0x1f || body[1] != 0x8b {
 		if len(body) > limit {
-			return dst, &LimitError{"bytes", limit}
+			return dst[:0], &LimitError{"bytes", limit}
 		}
 		return append(dst[:0], body...), nil
 	}
@@ -65,7 +65,7 @@ func (f *inflater) general(dst, body []byte, limit int) ([]byte, error) {
 	// Let go of the body: it belongs to the caller.
 	defer f.source.Reset(nil)
 	if err := f.gunzip.Reset(&f.source); err != nil {
-		return dst, malformed("gunzip: %w", notEOF(err))
+		return dst[:0], malformed("gunzip: %w", notEOF(err))
 	}
 	// The trailer says how long the result is. It may lie, so it is a hint within bounds.
 	promised := int(binary.LittleEndian.Uint32(body[len(body)-4:]))
