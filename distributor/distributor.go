@@ -42,7 +42,7 @@ type Distributor struct {
 	ingest   *ingest.Handler
 	otlp     *otlp.Handler
 	decoders sync.Pool     // of *decoding
-	slots    chan struct{} // one for each profile that is being decoded
+	queue    *queue        // before the decoders
 	turn     atomic.Uint64 // counts profiles
 	accounts *accounts
 	memory   *memory // of the requests that are inside
@@ -67,7 +67,7 @@ func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Regi
 	d := &Distributor{
 		cfg: cfg, writer: writer, log: log, metrics: newMetrics(reg),
 		decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }},
-		slots:    make(chan struct{}, cfg.Concurrency),
+		queue:    newQueue(cfg.Concurrency),
 		accounts: newAccounts(cfg.Now), memory: newMemory(cfg.MaxMemory), seed: maphash.MakeSeed(),
 	}
 	d.ingest = ingest.NewHandler(store{d}, cfg.Limits, cfg.Now, log)
@@ -127,6 +127,9 @@ type request struct {
 	// decoded counts the bytes of all profiles once decompressed, those of bad ones too.
 	decoded atomic.Int64
 
+	// begun: one of the profiles has been let in, and so are the others.
+	begun atomic.Bool
+
 	admission sync.Once // sets the rest
 	account   *account
 	refused   error
@@ -154,14 +157,13 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 	if err := d.admit(r); err != nil {
 		return nil, err
 	}
-	d.charge(r, len(u.body)) // what it inflates to follows
-	select {
-	case d.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for a decoder: %w", ctx.Err())
+	if err := d.queue.enter(ctx, !r.begun.Load()); err != nil {
+		return nil, err
 	}
+	r.begun.Store(true)
+	d.charge(r, len(u.body)) // what it inflates to follows
 	defer func() {
-		<-d.slots
+		d.queue.leave()
 		if p := recover(); p != nil {
 			d.log.Error("panic while a profile was taken", "tenant", r.tenant, "panic", p, "stack", string(debug.Stack()))
 			err = refuse(reasonPanic, "the profile could not be taken: an error of the server")

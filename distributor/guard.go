@@ -18,7 +18,7 @@ import (
 
 // Guard bounds what the bodies of requests cost before anything in them has been looked at: each by the limit of its
 // tenant, all of a tenant and all of everybody by memory. Every handler that takes profiles stands behind it. The tenant
-// comes with the context of the request. The handler counts the bodies that are too large for it.
+// comes with the context of the request. Where the distributor is overloaded, the body is not even read. The handler counts the bodies that are too large for it.
 func (d *Distributor) Guard(next http.Handler) http.Handler { return d.guard(next, false) }
 
 // guard is Guard; handlers of calls do not hear of messages that could not be read.
@@ -31,6 +31,9 @@ func (d *Distributor) guard(next http.Handler, calls bool) http.Handler {
 		}
 		b := &body{ReadCloser: r.Body, limit: int64(d.cfg.Limits(id).MaxBody), held: hold{memory: d.memory, tenant: id}}
 		defer b.held.release()
+		if d.queue.full() { // it would be read for nothing
+			b.reason, b.err = reasonOverload, answer(connect.CodeResourceExhausted, errOverload().Error(), retryOverload)
+		}
 		guarded := r.WithContext(context.WithValue(r.Context(), bodyKey{}, b))
 		guarded.Body = b
 		next.ServeHTTP(w, guarded)

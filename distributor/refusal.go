@@ -24,6 +24,7 @@ const (
 	reasonRate           = "rate_limited"
 	reasonSeries         = "series_limit"
 	reasonMemory         = "out_of_memory"
+	reasonOverload       = "overloaded"
 	reasonMissingLabels  = "missing_labels"
 	reasonLabelCount     = "max_label_names_per_series"
 	reasonLabelName      = "label_name_too_long"
