@@ -1,12 +1,14 @@
 package process
 
 import (
-	"bytes"
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,9 +24,8 @@ import (
 
 // message is a push that is ready to be sent.
 type message struct {
-	tenant string
-	body   []byte
-	raw    int // bytes of pprof in it
+	request []byte // as HTTP/1.1
+	raw     int    // bytes of pprof in it
 }
 
 func messages(b *testing.B, tenant string, profiles []workload.Sent) (all []message) {
@@ -38,7 +39,8 @@ func messages(b *testing.B, tenant string, profiles []workload.Sent) (all []mess
 		if err != nil {
 			b.Fatal(err)
 		}
-		all = append(all, message{tenant, body, p.Raw})
+		head := fmt.Sprintf("POST /push.v1.PusherService/Push HTTP/1.1\r\nHost: kiln\r\nContent-Type: application/proto\r\nX-Scope-OrgID: %s\r\nContent-Length: %d\r\n\r\n", tenant, len(body))
+		all = append(all, message{append([]byte(head), body...), p.Raw})
 	}
 	return all
 }
@@ -89,40 +91,74 @@ func quantile(of []time.Duration, q float64) float64 {
 	return float64(sorted[min(len(sorted)-1, int(q*float64(len(sorted))))].Microseconds()) / 1000
 }
 
-// clients are connections that push. Each has one request at a time, as clients have.
+// clients are connections that push. Each has one request at a time, as clients have. They write and read their connections
+// themselves: net/http would take as much of the cores as what it is to measure.
 type clients struct {
-	server *server
-	http   http.Client
+	addr string
+	idle chan *connection
+}
+
+type connection struct {
+	net.Conn
+	answers *bufio.Reader
 }
 
 func newClients(b *testing.B, s *server, connections int) *clients {
-	c := &clients{server: s}
-	dialer := net.Dialer{Timeout: 10 * time.Second}
-	transport := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: connections, MaxIdleConns: connections, DisableCompression: true}
-	c.http.Transport = transport
-	b.Cleanup(transport.CloseIdleConnections)
+	c := &clients{addr: strings.TrimPrefix(s.url, "http://"), idle: make(chan *connection, connections)}
+	b.Cleanup(func() {
+		for len(c.idle) > 0 {
+			(<-c.idle).Close()
+		}
+	})
 	return c
+}
+
+func (c *clients) dial() (*connection, error) {
+	select {
+	case conn := <-c.idle:
+		return conn, nil
+	default:
+	}
+	conn, err := net.DialTimeout("tcp", c.addr, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return &connection{conn, bufio.NewReader(conn)}, nil
 }
 
 // push sends one message.
 func (c *clients) push(m message, to *answers) {
-	req, err := http.NewRequest(http.MethodPost, c.server.url+"/push.v1.PusherService/Push", bytes.NewReader(m.body))
-	if err != nil {
-		panic(err) // the URL is ours
-	}
-	req.Header.Set("Content-Type", "application/proto")
-	if m.tenant != "" {
-		req.Header.Set("X-Scope-OrgID", m.tenant)
-	}
 	start := time.Now()
-	resp, err := c.http.Do(req)
+	status, text, err := c.exchange(m)
 	if err != nil {
-		to.add(m, 0, err.Error(), time.Since(start))
-		return
+		text = err.Error()
+		text = text[strings.LastIndex(text, ": ")+1:] // the reason, without the ports
 	}
-	text, _ := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	to.add(m, resp.StatusCode, string(text), time.Since(start))
+	to.add(m, status, text, time.Since(start))
+}
+
+func (c *clients) exchange(m message) (status int, text string, err error) {
+	conn, err := c.dial()
+	if err != nil {
+		return 0, "", err
+	}
+	if _, err := conn.Write(m.request); err != nil {
+		return 0, "", errors.Join(err, conn.Close())
+	}
+	resp, err := http.ReadResponse(conn.answers, nil)
+	if err != nil {
+		return 0, "", errors.Join(err, conn.Close())
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.Close {
+		return resp.StatusCode, string(body), errors.Join(err, conn.Close())
+	}
+	select {
+	case c.idle <- conn:
+	default:
+		err = conn.Close()
+	}
+	return resp.StatusCode, string(body), err
 }
 
 // saturate sends as fast as the answers come on that many connections, for a while.
