@@ -15,7 +15,8 @@ import (
 type Config struct {
 	// Placement returns the rules that say into which shard a profile goes.
 	Placement func() *placement.Rules
-	// Concurrency bounds the profiles that are decoded at the same time, and so the memory for it.
+	// Concurrency bounds the profiles that are decoded at the same time, and so the memory for it. One of the places is always
+	// for another tenant than has all the others.
 	Concurrency int
 	// MaxMemory bounds what the requests inside hold in bodies and messages, in bytes. A tenant may have half of it.
 	MaxMemory int64
@@ -35,7 +36,7 @@ func DefaultConfig() Config {
 	return Config{
 		Placement:    func() *placement.Rules { return &placement.Rules{Shards: 4} },
 		MaxMemory:    256 << 20,
-		Concurrency:  2 * runtime.GOMAXPROCS(0),
+		Concurrency:  2*runtime.GOMAXPROCS(0) + 1,
 		Limits:       func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
 		Distributors: func() int { return 1 },
 		Now:          time.Now,

@@ -157,13 +157,13 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 	if err := d.admit(r); err != nil {
 		return nil, err
 	}
-	if err := d.queue.enter(ctx, !r.begun.Load()); err != nil {
+	if err := d.queue.enter(ctx, r.tenant, !r.begun.Load()); err != nil {
 		return nil, err
 	}
 	r.begun.Store(true)
 	d.charge(r, len(u.body)) // what it inflates to follows
 	defer func() {
-		d.queue.leave()
+		d.queue.leave(r.tenant)
 		if p := recover(); p != nil {
 			d.log.Error("panic while a profile was taken", "tenant", r.tenant, "panic", p, "stack", string(debug.Stack()))
 			err = refuse(reasonPanic, "the profile could not be taken: an error of the server")

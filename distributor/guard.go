@@ -31,7 +31,7 @@ func (d *Distributor) guard(next http.Handler, calls bool) http.Handler {
 		}
 		b := &body{ReadCloser: r.Body, limit: int64(d.cfg.Limits(id).MaxBody), held: hold{memory: d.memory, tenant: id}}
 		defer b.held.release()
-		if d.queue.full() { // it would be read for nothing
+		if d.queue.full(id) { // it would be read for nothing
 			b.reason, b.err = reasonOverload, answer(connect.CodeResourceExhausted, errOverload().Error(), retryOverload)
 		}
 		guarded := r.WithContext(context.WithValue(r.Context(), bodyKey{}, b))

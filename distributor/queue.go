@@ -3,8 +3,10 @@ package distributor
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
+
+	"github.com/kilndb/kiln/tenant"
 )
 
 const (
@@ -15,53 +17,102 @@ const (
 	retryOverload = time.Second
 )
 
-// queue is where profiles wait for one of a few decoders. It keeps itself short: while what gets a decoder has waited for too
-// long, requests are refused before their bodies are read.
+// queue is where profiles wait for one of a few decoders. A tenant may have all of them but one, so that the others find one
+// however much it sends. The queue keeps itself short: while what gets a decoder has waited for too long, requests of the same
+// tenant are refused before their bodies are read.
 type queue struct {
 	slots chan struct{} // one for each profile that is being decoded
-	// waited is how long the last to get a slot, or to give up, had waited, and at when that was, Unix nanoseconds.
-	waited, at atomic.Int64
+
+	mu    sync.Mutex // guards lanes and what is in them
+	lanes map[tenant.ID]*lane
 }
 
-func newQueue(slots int) *queue { return &queue{slots: make(chan struct{}, slots)} }
+// lane is what one tenant has in the queue. It is there for as long as somebody is in it.
+type lane struct {
+	slots chan struct{} // those that the tenant may have
+	users int           // that wait or decode
+	// waited is how long the last to get a decoder, or to give up, had waited, and at when that was.
+	waited time.Duration
+	at     time.Time
+}
 
-// enter waits for a slot. The first profile of a request gives up after maxWait; those behind it go on with what has begun.
-func (q *queue) enter(ctx context.Context, first bool) error {
-	select {
-	case q.slots <- struct{}{}:
-		q.note(0)
-		return nil
-	default:
-	}
-	begun := time.Now()
+func newQueue(slots int) *queue {
+	return &queue{slots: make(chan struct{}, slots), lanes: map[tenant.ID]*lane{}}
+}
+
+// enter waits for a decoder. The first profile of a request gives up after maxWait; those behind it go on with what has
+// begun.
+func (q *queue) enter(ctx context.Context, id tenant.ID, first bool) error {
+	l, begun := q.join(id), time.Now()
 	var late <-chan time.Time
 	if first {
 		timer := time.NewTimer(maxWait)
 		defer timer.Stop()
 		late = timer.C
 	}
+	err := take(ctx, l.slots, late)
+	if err == nil {
+		if err = take(ctx, q.slots, late); err != nil {
+			<-l.slots
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l.at = time.Now()
+	l.waited = l.at.Sub(begun)
+	if err != nil {
+		q.part(id, l)
+	}
+	return err
+}
+
+// leave gives the decoder back.
+func (q *queue) leave(id tenant.ID) {
+	<-q.slots
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lanes[id]
+	<-l.slots
+	q.part(id, l)
+}
+
+// full tells whether a request that came now would wait for too long, as far as one can tell.
+func (q *queue) full(id tenant.ID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lanes[id]
+	return l != nil && l.waited >= maxWait/2 && time.Since(l.at) < maxWait
+}
+
+// join returns the lane of a tenant with one user more.
+func (q *queue) join(id tenant.ID) *lane {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lanes[id]
+	if l == nil {
+		l = &lane{slots: make(chan struct{}, max(1, cap(q.slots)-1))}
+		q.lanes[id] = l
+	}
+	l.users++
+	return l
+}
+
+// part takes a user out of a lane; mu is held.
+func (q *queue) part(id tenant.ID, l *lane) {
+	if l.users--; l.users == 0 {
+		delete(q.lanes, id)
+	}
+}
+
+func take(ctx context.Context, slots chan<- struct{}, late <-chan time.Time) error {
 	select {
-	case q.slots <- struct{}{}:
-		q.note(time.Since(begun))
+	case slots <- struct{}{}:
 		return nil
 	case <-late:
-		q.note(time.Since(begun))
 		return errOverload()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for a decoder: %w", ctx.Err())
 	}
-}
-
-func (q *queue) leave() { <-q.slots }
-
-func (q *queue) note(waited time.Duration) {
-	q.waited.Store(int64(waited))
-	q.at.Store(time.Now().UnixNano())
-}
-
-// full tells whether a request that came now would wait for too long, as far as one can tell.
-func (q *queue) full() bool {
-	return q.waited.Load() >= int64(maxWait/2) && time.Now().UnixNano()-q.at.Load() < int64(maxWait)
 }
 
 func errOverload() error {

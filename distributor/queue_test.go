@@ -9,42 +9,54 @@ import (
 	"time"
 )
 
-// A queue that nobody leaves refuses in time, and lets in again when there is room.
+// A queue that nobody leaves refuses in time, lets others in meanwhile, and lets in again when there is room.
 func TestAQueueKeepsItselfShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(2)
+		q := newQueue(3)
 		ctx := t.Context()
-		if err := errors.Join(q.enter(ctx, true), q.enter(ctx, true)); err != nil || q.full() {
-			t.Fatalf("%v, full %t", err, q.full())
+		if err := errors.Join(q.enter(ctx, "acme", true), q.enter(ctx, "acme", true)); err != nil || q.full("acme") {
+			t.Fatalf("%v, full %t", err, q.full("acme"))
 		}
 		begun := time.Now()
-		err := q.enter(ctx, true)
+		err := q.enter(ctx, "acme", true)
 		if reasonOf(err) != reasonOverload || retryAfter(err) != retryOverload {
 			t.Errorf("the third: %v", err)
 		}
 		if waited := time.Since(begun); waited != maxWait {
 			t.Errorf("refused after %s, want %s", waited, maxWait)
 		}
-		if !q.full() {
-			t.Error("more are let wait for nothing")
+		if !q.full("acme") || q.full("globex") {
+			t.Error("more are let wait for nothing, or another tenant is refused")
 		}
-		behind, cancel := context.WithCancel(ctx)
+		if err := q.enter(ctx, "globex", true); err != nil || time.Since(begun) != maxWait {
+			t.Errorf("another tenant: %v after %s", err, time.Since(begun)-maxWait)
+		}
+		if err := q.enter(ctx, "initech", true); reasonOf(err) != reasonOverload || len(q.lanes) != 2 {
+			t.Errorf("a third tenant, when all is taken: %v; %d lanes", err, len(q.lanes))
+		}
+		q.leave("globex")
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
-			if err := q.enter(behind, false); err != nil {
+			if err := q.enter(ctx, "acme", false); err != nil {
 				t.Errorf("the second profile of a request: %v", err)
 			}
 		})
 		time.Sleep(10 * maxWait)
-		q.leave()
+		q.leave("acme")
 		waiting.Wait()
-		q.leave()
-		if err := q.enter(ctx, true); err != nil || q.full() {
-			t.Errorf("when there is room: %v, full %t", err, q.full())
-		}
+		gone, cancel := context.WithCancel(ctx)
 		cancel()
-		if err := q.enter(behind, false); !errors.Is(err, context.Canceled) {
+		if err := q.enter(gone, "acme", false); !errors.Is(err, context.Canceled) {
 			t.Errorf("the sender left: %v", err)
+		}
+		q.leave("acme")
+		if err := q.enter(ctx, "acme", true); err != nil || q.full("acme") {
+			t.Errorf("when there is room: %v, full %t", err, q.full("acme"))
+		}
+		q.leave("acme")
+		q.leave("acme")
+		if len(q.lanes) != 0 || len(q.slots) != 0 {
+			t.Errorf("%d lanes and %d places are left", len(q.lanes), len(q.slots))
 		}
 	})
 }

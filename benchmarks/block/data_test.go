@@ -76,8 +76,8 @@ func newTraffic(tb testing.TB, names ...string) *traffic {
 func (t *traffic) draw(s *source) *profile.Profile {
 	b, p := &s.base, &t.scratch
 	p.Reset()
-	p.Symbols = b.Symbols // shared: nothing changes it but Normalise, which only shortens or blanks strings
-	p.Strings = slices.Clone(b.Strings)
+	p.Symbols = b.Symbols // shared, but for what Normalise changes
+	p.Strings, p.Functions = slices.Clone(b.Strings), slices.Clone(b.Functions)
 	p.SampleTypes, p.PeriodType, p.Period, p.DurationNanos = b.SampleTypes, b.PeriodType, b.Period, b.DurationNanos
 	w := len(b.SampleTypes)
 	cpu := w == 2 && string(b.String(b.SampleTypes[1].Unit)) == "nanoseconds" && string(b.String(b.SampleTypes[0].Type)) == "samples"
