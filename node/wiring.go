@@ -157,6 +157,7 @@ func (n *Node) segmentWriterConfig() segmentwriter.Config {
 	cfg.Limits = n.cfg.limits
 	if n.cfg.localBucket() {
 		cfg.PutsPerSecond = 0 // they cost nothing
+		cfg.HedgeAfter = 0    // a second put would wait for the same disk
 	}
 	return cfg
 }

@@ -30,6 +30,9 @@
 // is time. If not, the pushes fail as Unavailable: their profiles may be stored, or an object without an entry may
 // remain, which a sweep of the bucket finds. Nothing here ever writes a profile a second time under another id.
 //
+// A put that takes much longer than others do is made a second time beside the first, and the first success counts;
+// a small share of puts may be. Retries are no more than puts that succeed, and a credit: an outage is not multiplied.
+//
 // # Sharp edges
 //
 // Memory is bounded over everything gathered and in flight. Above the bound Append refuses with ResourceExhausted at

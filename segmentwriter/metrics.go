@@ -22,6 +22,9 @@ type metrics struct {
 	profiles     prometheus.Histogram
 	flushSeconds prometheus.Histogram
 	puts         prometheus.Counter
+	putSeconds   prometheus.Histogram
+	hedges       prometheus.Counter
+	hedgeWins    prometheus.Counter
 	failures     *prometheus.CounterVec
 }
 
@@ -52,7 +55,20 @@ func newMetrics(reg prometheus.Registerer, inFlight func() float64) *metrics {
 		}),
 		puts: f.NewCounter(prometheus.CounterOpts{
 			Name: "kiln_segment_writer_puts_total",
-			Help: "Puts of segments, every attempt counted.",
+			Help: "Puts of segments, every attempt and hedge counted.",
+		}),
+		putSeconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kiln_segment_writer_put_seconds",
+			Help:    "Time that puts of segments took that succeeded, with their hedges.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		hedges: f.NewCounter(prometheus.CounterOpts{
+			Name: "kiln_segment_writer_hedged_puts_total",
+			Help: "Puts of segments that took so long that they were made a second time beside the first.",
+		}),
+		hedgeWins: f.NewCounter(prometheus.CounterOpts{
+			Name: "kiln_segment_writer_hedge_wins_total",
+			Help: "Hedged puts whose second was the one that succeeded.",
 		}),
 		failures: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "kiln_segment_writer_failed_profiles_total",

@@ -45,6 +45,9 @@ type Writer struct {
 	// writePart writes one part of a segment; a test may put a worse one in its place.
 	writePart func(*part, *block.Writer) error
 	puts      *budget
+	// pace, hedges and retries say when a put is made again.
+	pace            pace
+	hedges, retries credit
 
 	// bytes is the memory of everything gathered and in flight.
 	bytes   atomic.Int64
@@ -66,6 +69,7 @@ func New(cfg Config, bucket Bucket, index Index, log *slog.Logger, reg prometheu
 		return nil, err
 	}
 	w := &Writer{cfg: cfg, bucket: bucket, index: index, log: log, deltas: deltas, shards: map[uint32]*shard{}, puts: newBudget(cfg.PutsPerSecond)}
+	w.hedges, w.retries = credit{most: hedgeCredit, left: 1}, credit{most: retryCredit, left: retryCredit}
 	w.metrics = newMetrics(reg, func() float64 { return float64(w.bytes.Load()) })
 	w.heads.New = func() any { return head.New() }
 	w.encoders.New = func() any { return new(encoder) }
