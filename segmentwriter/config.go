@@ -38,7 +38,7 @@ type Config struct {
 	HedgeShare float64
 	// Backoff is the pause before the second attempt of a call; later ones are longer, all are drawn at random.
 	Backoff time.Duration
-	// StopTimeout bounds how long Run goes on after its context has ended.
+	// StopTimeout bounds how long pushes wait for their answers once the writer is drained.
 	StopTimeout time.Duration
 	// MaxShards bounds the shard ids that are accepted.
 	MaxShards uint32
@@ -63,7 +63,7 @@ func DefaultConfig() Config {
 		HedgeAfter:      200 * time.Millisecond,
 		HedgeShare:      0.05,
 		Backoff:         50 * time.Millisecond,
-		StopTimeout:     30 * time.Second,
+		StopTimeout:     20 * time.Second,
 		MaxShards:       1 << 16,
 		Deltas:          delta.DefaultConfig(),
 		Limits:          func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },

@@ -38,5 +38,6 @@
 // Memory is bounded over everything gathered and in flight. Above the bound Append refuses with ResourceExhausted at
 // once; it does not queue.
 //
-// Whoever makes a Writer must call Run; it ends once the last flight has landed.
+// Whoever makes a Writer must call Run; it ends once the last flight has landed. Drain, called when the doors begin to close,
+// lets those inside have their answers soon.
 package segmentwriter

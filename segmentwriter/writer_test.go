@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -89,6 +90,14 @@ func wantCode(t testing.TB, err error, want connect.Code) {
 	t.Helper()
 	if err == nil || connect.CodeOf(err) != want {
 		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
+// wantRefused wants an error to prove that nothing was taken.
+func wantRefused(t testing.TB, err error, reason string) {
+	t.Helper()
+	if e := new(connect.Error); !errors.As(err, &e) || e.Meta().Get(segmentwriter.Refused) != reason {
+		t.Errorf("error %v, want it to say that nothing was taken: %s", err, reason)
 	}
 }
 
@@ -392,6 +401,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 	}
 	wantCode(t, refused, connect.CodeResourceExhausted)
+	wantRefused(t, refused, "memory")
 	if held := w.Held(); held > cfg.MaxBytes+2<<20 {
 		t.Errorf("%d bytes are held, the limit is %d", held, cfg.MaxBytes)
 	}
@@ -420,6 +430,7 @@ func TestAShardWhoseFlightsAllHangRefuses(t *testing.T) {
 	}
 	_, err := w.Append(t.Context(), "acme", 1, series, profile.NewID(), small(9))
 	wantCode(t, err, connect.CodeResourceExhausted)
+	wantRefused(t, err, "flights")
 	hold.Release()
 	for _, wait := range waits {
 		if err := wait(); err != nil {
@@ -465,6 +476,7 @@ func TestStoppingAnswersEverythingAndTakesNothingNew(t *testing.T) {
 	for _, shard := range []uint32{1, 2} { // one that exists and one that does not
 		_, err := w.Append(t.Context(), "acme", shard, series, profile.NewID(), small(2))
 		wantCode(t, err, connect.CodeUnavailable)
+		wantRefused(t, err, "stopping")
 	}
 	select {
 	case <-stopped:
@@ -477,6 +489,37 @@ func TestStoppingAnswersEverythingAndTakesNothingNew(t *testing.T) {
 	}
 	<-stopped
 	wantStored(t, w, "acme", 1)
+}
+
+// TestDrainingEndsLingering has pushes that come while the doors close flushed at once, and all answered in time.
+func TestDrainingEndsLingering(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config()
+		cfg.Linger, cfg.PutsPerSecond = time.Minute, 0.001
+		w := Open(t, cfg)
+		pushAll(t, w, 1) // the budget is spent
+		begun := time.Now()
+		gathered := start(t, w, "acme", 2)
+		w.Drain()
+		if err := gathered(); err != nil {
+			t.Error(err)
+		}
+		if err := push(t, w, "acme", 3); err != nil {
+			t.Errorf("a push while the doors close: %v", err)
+		}
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("lingered for %s", took)
+		}
+		w.Bucket.Hold(objstoretest.BeforePut)
+		late := start(t, w, "acme", 4)
+		w.Drain() // again, which gains no time
+		w.Stop()
+		wantCode(t, late(), connect.CodeUnavailable)
+		if took := time.Since(begun); took > cfg.StopTimeout {
+			t.Errorf("stopped after %s", took)
+		}
+		wantStored(t, w, "acme", 1, 2, 3)
+	})
 }
 
 func TestStoppingIsBounded(t *testing.T) {
