@@ -17,11 +17,13 @@ import (
 type door struct {
 	listener net.Listener
 	server   *http.Server
+	// closeBy is when the requests that are inside must have ended, once the door closes.
+	closeBy func() time.Time
 }
 
 // newDoor bounds what a connection may cost before it is a request: slow headers, long headers, streams. It
-// calls closing when it begins to close.
-func newDoor(l net.Listener, handler http.Handler, closing func()) *door {
+// calls closing when it begins to close, and closeBy for how long it may take.
+func newDoor(l net.Listener, handler http.Handler, closing func(), closeBy func() time.Time) *door {
 	s := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -33,7 +35,7 @@ func newDoor(l net.Listener, handler http.Handler, closing func()) *door {
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
 	s.RegisterOnShutdown(closing)
-	return &door{listener: l, server: s}
+	return &door{listener: l, server: s, closeBy: closeBy}
 }
 
 // endWith makes the requests of a handler end when closing does: those that wait for something to happen would
@@ -47,9 +49,6 @@ func endWith(closing context.Context, next http.Handler) http.Handler {
 	})
 }
 
-// closeAfter is how long a door waits for the requests that are inside when it closes.
-const closeAfter = 15 * time.Second
-
 // Run serves until ctx ends, then lets the requests that are inside finish.
 func (d *door) Run(ctx context.Context) error {
 	served := make(chan error, 1)
@@ -59,7 +58,7 @@ func (d *door) Run(ctx context.Context) error {
 		return fmt.Errorf("serve %s: %w", d.listener.Addr(), err)
 	case <-ctx.Done():
 	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeAfter)
+	closing, cancel := context.WithDeadline(context.WithoutCancel(ctx), d.closeBy())
 	defer cancel()
 	err := d.server.Shutdown(closing)
 	if errors.Is(err, context.DeadlineExceeded) {

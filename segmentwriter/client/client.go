@@ -99,9 +99,10 @@ func (c *Client) send(ctx context.Context, shard uint32, request *segmentwriterv
 	err := connect.NewError(connect.CodeUnavailable, fmt.Errorf("there is no segment writer for shard %d", shard))
 	candidates := c.rests.order(c.candidates(shard), time.Now())
 	for _, address := range candidates[:min(len(candidates), maxCandidates)] {
+		sent := time.Now()
 		failure := c.call(ctx, address, request)
 		if failure == nil {
-			c.rests.succeeded(address)
+			c.rests.succeeded(address, sent)
 			return nil
 		}
 		definite := refused(failure)

@@ -22,6 +22,7 @@ type rests struct {
 
 type rest struct {
 	failures int
+	since    time.Time
 	length   time.Duration
 	until    time.Time
 	// probed: a push is finding out how the writer is; the others leave it alone meanwhile.
@@ -75,13 +76,15 @@ func (r *rests) failed(address string, now time.Time) bool {
 	longest := min(firstRest<<min(known.failures, 16), longestRest)
 	known.failures++
 	known.length = longest/2 + rand.N(longest/2+1)
-	known.until, known.probed = now.Add(known.length), false
+	known.since, known.until, known.probed = now, now.Add(known.length), false
 	return known.failures == 1
 }
 
-// succeeded ends the rest of a writer.
-func (r *rests) succeeded(address string) {
+// succeeded ends the rest of a writer that took a profile, which was sent to it then: before it failed says nothing.
+func (r *rests) succeeded(address string, sent time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.of, address)
+	if rest := r.of[address]; rest != nil && !sent.Before(rest.since) {
+		delete(r.of, address)
+	}
 }
