@@ -3,7 +3,6 @@ package node_test
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -12,6 +11,7 @@ import (
 	"github.com/kilndb/kiln/node/nodetest"
 	"github.com/kilndb/kiln/objstore/memory"
 	"github.com/kilndb/kiln/objstore/objstoretest"
+	"github.com/kilndb/kiln/segmentwriter/segmentwritertest"
 )
 
 // TestStoppingTakesLessThanHalfAMinute stops a node whose bucket is slow, or answers nothing, while pushes are in flight and one after
@@ -25,7 +25,7 @@ func TestStoppingTakesLessThanHalfAMinute(t *testing.T) {
 		"hanging": {put: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			segmentwritertest.Bubble(t, func(t *testing.T) {
 				bucket := objstoretest.NewFaulty(memory.New())
 				bucket.Do(objstoretest.BeforePut, func(ctx context.Context, _ string) error {
 					select {

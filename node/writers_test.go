@@ -52,6 +52,7 @@ func apart(t *testing.T, bucket objstore.Bucket, writers int, change func(*node.
 type stream struct {
 	base  *gprofile.Profile
 	start time.Time
+	think time.Duration // between an answer and the next push
 
 	mu     sync.Mutex // guards what follows
 	sent   int
@@ -95,9 +96,10 @@ func (s *stream) run(n *nodetest.Node, pushers int) (stop func()) {
 				case <-end:
 					return
 				default:
-					if s.push(n) != nil { // a client would wait as well
-						time.Sleep(5 * time.Millisecond)
+					if s.push(n) != nil {
+						time.Sleep(time.Second)
 					}
+					time.Sleep(s.think)
 				}
 			}
 		})

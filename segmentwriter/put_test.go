@@ -95,7 +95,7 @@ func TestALatePutIsMadeTwice(t *testing.T) {
 		"the first fails, the second counts": {func(w *Writer) { fail(w, 300*time.Millisecond, 1) }, 500 * time.Millisecond, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			Bubble(t, func(t *testing.T) {
 				w := practised(t)
 				c.puts(w)
 				begun := time.Now()
@@ -120,7 +120,7 @@ func TestALatePutIsMadeTwice(t *testing.T) {
 
 // TestALoserThatDoesNotListen reads its bytes long after its push was answered: they must still be those of its segment, and counted.
 func TestALoserThatDoesNotListen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
 		w := practised(t)
 		var n atomic.Int64
 		late := make(chan struct{})
@@ -147,7 +147,7 @@ func TestALoserThatDoesNotListen(t *testing.T) {
 }
 
 func TestHedgesAreAShareOfAllPuts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
 		w := practised(t)
 		for range 400 { // every put is late beside those that the pace is of
 			takes(w, 300*time.Millisecond, 10*time.Millisecond)
@@ -169,7 +169,7 @@ func TestHedgesAreAShareOfAllPuts(t *testing.T) {
 
 // TestAnOutageIsNotMultiplied counts what meets a bucket that is out: a put for each push, and a bounded number more.
 func TestAnOutageIsNotMultiplied(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
 		w := practised(t)
 		before := counter(t, w, "kiln_segment_writer_puts_total")
 		w.Bucket.Heal()
@@ -188,7 +188,7 @@ func TestAnOutageIsNotMultiplied(t *testing.T) {
 }
 
 func TestAPanicOfTheBucketFailsTheSegmentAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
 		w := practised(t)
 		w.Bucket.Heal()
 		w.Bucket.Do(objstoretest.BeforePut, func(context.Context, string) error { panic("bucket") })

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -493,7 +492,7 @@ func TestStoppingAnswersEverythingAndTakesNothingNew(t *testing.T) {
 
 // TestDrainingEndsLingering has pushes that come while the doors close flushed at once, and all answered in time.
 func TestDrainingEndsLingering(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
 		cfg := Config()
 		cfg.Linger, cfg.PutsPerSecond = time.Minute, 0.001
 		w := Open(t, cfg)
