@@ -6,7 +6,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,6 +37,38 @@ import (
 )
 
 // docs/operations/faults.md says which fault is tested where.
+
+// TestTheTableOfFaultsNamesTests keeps the table true where tests are renamed.
+func TestTheTableOfFaultsNamesTests(t *testing.T) {
+	table, err := os.ReadFile("../docs/operations/faults.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err = filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, m := range declared.FindAllSubmatch(source, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(table, -1)
+	if len(named) < 16 {
+		t.Errorf("the table names %d tests", len(named))
+	}
+	for _, m := range named {
+		if !tests[string(m[1])] {
+			t.Errorf("there is no %s", m[1])
+		}
+	}
+}
 
 // audited is a bucket that fails the test where a key is given other bytes than it had.
 type audited struct {

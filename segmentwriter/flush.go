@@ -139,9 +139,9 @@ func (w *Writer) returnEncoder(e *encoder) {
 // encode writes the segment into e.object, without the parts that fail, and gives their heads back. It returns nil if
 // no part is left.
 func (w *Writer) encode(e *encoder, shard uint32, seg *segment) (*storagev1.BlockMeta, error) {
-	id, err := ulid.New(ulid.Now(), rand.Reader)
+	id, err := newID()
 	if err != nil {
-		return nil, fmt.Errorf("draw an id: %w", err)
+		return nil, err
 	}
 	header := block.Header{ID: id.String(), Shard: shard, Writer: w.cfg.Node}
 	parts := writable(seg.parts)
@@ -164,6 +164,16 @@ func (w *Writer) encode(e *encoder, shard uint32, seg *segment) (*storagev1.Bloc
 		parts = slices.Delete(parts, bad, bad+1)
 	}
 	return nil, nil
+}
+
+// newID returns the id of a segment, which is its key. Its time is for people and for the index; 80 random bits make sure that no two
+// writers ever draw the same.
+func newID() (ulid.ULID, error) {
+	id, err := ulid.New(ulid.Now(), rand.Reader)
+	if err != nil {
+		return id, fmt.Errorf("draw an id: %w", err)
+	}
+	return id, nil
 }
 
 // writable returns the parts that have something to write, sorted by tenant.

@@ -18,8 +18,9 @@ const (
 
 type metrics struct {
 	segments     prometheus.Counter
-	bytes        prometheus.Counter
+	bytes        prometheus.Histogram
 	profiles     prometheus.Histogram
+	gatherTime   prometheus.Histogram
 	flushSeconds prometheus.Histogram
 	puts         prometheus.Counter
 	putSeconds   prometheus.Histogram
@@ -39,14 +40,20 @@ func newMetrics(reg prometheus.Registerer, inFlight func() float64) *metrics {
 			Name: "kiln_segment_writer_segments_total",
 			Help: "Segments that were stored and registered.",
 		}),
-		bytes: f.NewCounter(prometheus.CounterOpts{
-			Name: "kiln_segment_writer_segment_bytes_total",
-			Help: "Size of the segments that were stored and registered.",
+		bytes: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kiln_segment_writer_segment_bytes",
+			Help:    "Size of a segment that was stored and registered.",
+			Buckets: prometheus.ExponentialBuckets(4<<10, 4, 8),
 		}),
 		profiles: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "kiln_segment_writer_segment_profiles",
 			Help:    "Profiles in a segment.",
 			Buckets: prometheus.ExponentialBuckets(1, 4, 8),
+		}),
+		gatherTime: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kiln_segment_writer_gather_seconds",
+			Help:    "Time from the first profile of a segment until it is cut.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 13),
 		}),
 		flushSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "kiln_segment_writer_flush_seconds",
@@ -85,6 +92,6 @@ func (m *metrics) failed(reason string, profiles int) {
 
 func (m *metrics) written(bytes int64, profiles int) {
 	m.segments.Inc()
-	m.bytes.Add(float64(bytes))
+	m.bytes.Observe(float64(bytes))
 	m.profiles.Observe(float64(profiles))
 }

@@ -48,7 +48,8 @@ func pushAll(t *testing.T, w *Writer, n int) {
 	}
 }
 
-func counter(t *testing.T, w *Writer, name string) int {
+// metric returns the value of a counter, or the sum and count of a histogram.
+func metric(t *testing.T, w *Writer, name string) (sum float64, count int) {
 	t.Helper()
 	families, err := w.Metrics.Gather()
 	if err != nil {
@@ -56,11 +57,18 @@ func counter(t *testing.T, w *Writer, name string) int {
 	}
 	for _, f := range families {
 		if f.GetName() == name {
-			return int(f.GetMetric()[0].GetCounter().GetValue())
+			m := f.GetMetric()[0]
+			return m.GetCounter().GetValue() + m.GetHistogram().GetSampleSum(), int(m.GetHistogram().GetSampleCount())
 		}
 	}
 	t.Fatalf("there is no %s", name)
-	return 0
+	return 0, 0
+}
+
+func counter(t *testing.T, w *Writer, name string) int {
+	t.Helper()
+	value, _ := metric(t, w, name)
+	return int(value)
 }
 
 func wantHedges(t *testing.T, w *Writer, hedges, wins int) {

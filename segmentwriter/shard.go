@@ -207,6 +207,7 @@ func (s *shard) launch() {
 	if seg.timer != nil {
 		seg.timer.Stop()
 	}
+	s.writer.metrics.gatherTime.Observe(now.Sub(seg.opened).Seconds())
 	s.cadence.budget.spend(now)
 	s.flights++
 	s.writer.flights.Add(1)

@@ -532,6 +532,58 @@ func TestStoppingIsBounded(t *testing.T) {
 	wantCode(t, second(), connect.CodeUnavailable)
 }
 
+// TestNoTwoWritersMakeTheSameKey looks at what remains of ids when the time is left out: writers make them in the same moment.
+func TestNoTwoWritersMakeTheSameKey(t *testing.T) {
+	const ids = 500_000
+	seen := make(map[[10]byte]bool, ids)
+	for range ids {
+		id, err := segmentwriter.NewID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[[10]byte(id.Entropy())] = true
+	}
+	if len(seen) != ids {
+		t.Errorf("%d of %d ids are the same", ids-len(seen), ids)
+	}
+}
+
+func TestMetricsSayWhatIsWritten(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
+		cfg := Config()
+		cfg.MaxSegmentBytes, cfg.EnoughBytes, cfg.Flights = 1, 1, 1
+		w := Open(t, cfg)
+		takes(w, 100*time.Millisecond)
+		first, second := start(t, w, "acme", 1), start(t, w, "acme", 2) // in flight, and gathered meanwhile
+		_, err := w.Append(t.Context(), "acme", 1, series, profile.NewID(), small(3))
+		wantRefused(t, err, "flights")
+		if err := errors.Join(first(), second()); err != nil {
+			t.Fatal(err)
+		}
+		bytes := 0
+		for _, m := range w.Index.Entries() {
+			bytes += int(m.GetSize())
+		}
+		for name, want := range map[string]struct {
+			sum   float64
+			count int
+		}{
+			"kiln_segment_writer_segments_total":        {sum: 2},
+			"kiln_segment_writer_puts_total":            {sum: 2},
+			"kiln_segment_writer_failed_profiles_total": {sum: 1},
+			"kiln_segment_writer_segment_bytes":         {sum: float64(bytes), count: 2},
+			"kiln_segment_writer_segment_profiles":      {sum: 2, count: 2},
+			"kiln_segment_writer_gather_seconds":        {sum: 0.1, count: 2},
+			"kiln_segment_writer_put_seconds":           {sum: 0.2, count: 2},
+			"kiln_segment_writer_flush_seconds":         {sum: 0.2, count: 2},
+		} {
+			if sum, count := metric(t, w, name); math.Abs(sum-want.sum) > 1e-9 || count != want.count {
+				t.Errorf("%s is %g in %d, want %g in %d", name, sum, count, want.sum, want.count)
+			}
+		}
+	})
+}
+
 func TestShardsAreBounded(t *testing.T) {
 	w := Open(t, Config())
 	_, err := w.Append(t.Context(), "acme", 1<<16, series, profile.NewID(), small(1))
