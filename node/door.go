@@ -18,14 +18,17 @@ import (
 type door struct {
 	listener net.Listener
 	server   *http.Server
+	// closeBy is when the requests that are inside must have ended, once the door closes.
+	closeBy func() time.Time
 }
 
 // maxStreams bounds the calls of one HTTP/2 connection. A client that has more at once opens another connection.
 const maxStreams = 250
 
 // newDoor bounds what a connection may cost before it is a request: slow headers, long headers, streams, and how many
-// connections there are. It calls closing when it begins to close.
-func (n *Node) newDoor(l net.Listener, handler http.Handler, closing func()) *door {
+// connections there are. It calls closing when it begins to close,
+// and closeBy for how long it may take.
+func (n *Node) newDoor(l net.Listener, handler http.Handler, closing func(), closeBy func() time.Time) *door {
 	s := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: n.cfg.HeaderTimeout,
@@ -39,7 +42,7 @@ func (n *Node) newDoor(l net.Listener, handler http.Handler, closing func()) *do
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
 	s.RegisterOnShutdown(closing)
-	return &door{listener: l, server: s}
+	return &door{listener: l, server: s, closeBy: closeBy}
 }
 
 // endWith makes the requests of a handler end when closing does: those that wait for something to happen would
@@ -53,9 +56,6 @@ func endWith(closing context.Context, next http.Handler) http.Handler {
 	})
 }
 
-// closeAfter is how long a door waits for the requests that are inside when it closes.
-const closeAfter = 15 * time.Second
-
 // Run serves until ctx ends, then lets the requests that are inside finish.
 func (d *door) Run(ctx context.Context) error {
 	served := make(chan error, 1)
@@ -65,7 +65,7 @@ func (d *door) Run(ctx context.Context) error {
 		return fmt.Errorf("serve %s: %w", d.listener.Addr(), err)
 	case <-ctx.Done():
 	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeAfter)
+	closing, cancel := context.WithDeadline(context.WithoutCancel(ctx), d.closeBy())
 	defer cancel()
 	err := d.server.Shutdown(closing)
 	if errors.Is(err, context.DeadlineExceeded) {

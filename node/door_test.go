@@ -25,7 +25,7 @@ func openDoor(t *testing.T, change func(*Config), handler func(*Node) http.Handl
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := n.newDoor(l, handler(n), func() {})
+	d := n.newDoor(l, handler(n), func() {}, func() time.Time { return time.Now().Add(time.Second) })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- d.Run(ctx) }()

@@ -22,6 +22,8 @@ type members struct {
 	metastore metastorev1connect.MembershipServiceClient
 	log       *slog.Logger
 	shards    uint32
+	// closing ends when this node is about to leave; what it is asked still works then.
+	closing context.Context
 	// list is replaced whole by every heartbeat that was answered.
 	list atomic.Pointer[roster]
 }
@@ -41,8 +43,19 @@ const retryHeartbeat = 200 * time.Millisecond
 // patience is how many heartbeats may fail before it is worth a line in the log: an election takes a moment.
 const patience = 10
 
-// Run sends heartbeats until ctx ends, then takes this node off the list.
+// Run sends heartbeats until the node closes or ctx ends, and takes this node off the list. What it knows of the others it still
+// answers for until ctx ends.
 func (m *members) Run(ctx context.Context) error {
+	working, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.closing, cancel)()
+	m.heartbeats(working)
+	m.leave(ctx)
+	<-ctx.Done()
+	return nil
+}
+
+func (m *members) heartbeats(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		pause := retryHeartbeat
@@ -59,11 +72,13 @@ func (m *members) Run(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+func (m *members) leave(ctx context.Context) {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	// The lease ends by itself if this fails.
 	_, _ = m.metastore.Leave(leaving, connect.NewRequest(&metastorev1.LeaveRequest{Node: m.self.Node}))
-	return nil
 }
 
 // publish replaces the list. Where the metastore has no rules yet, the old ones remain.

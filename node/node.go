@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
@@ -93,7 +95,9 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
+	// closing ends when the first door begins to close; closeBy is when the last one is closed.
 	closing, close := context.WithCancel(context.Background())
+	closeBy := sync.OnceValue(func() time.Time { return time.Now().Add(closeAfter) })
 	defer func() {
 		if err != nil {
 			close()
@@ -128,7 +132,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	}
 	members := &members{
 		self:      &metastorev1.Member{Node: n.id, Address: n.advertised(), Roles: roleNames(cfg.Roles)},
-		metastore: store, log: n.log("members"), shards: cfg.Shards,
+		metastore: store, log: n.log("members"), shards: cfg.Shards, closing: closing,
 	}
 	n.group.Add("members", members)
 	n.ready = append(n.ready, check{"members", members.joined})
@@ -142,6 +146,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 			return nil, err
 		}
 		writer = w
+		context.AfterFunc(closing, w.Drain)
 		n.group.Add("segmentwriter", w)
 		n.serveInternal(segmentwriterv1connect.NewSegmentWriterServiceHandler(segmentwriter.NewService(w)))
 	} else {
@@ -164,7 +169,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		}
 	}
 	if cfg.plays(CompactionWorker) {
-		w, err := compactionworker.New(compactionworker.DefaultConfig(n.id), bucket, store, n.log("compactionworker"), n.reg)
+		w, err := compactionworker.New(n.compactionWorkerConfig(), bucket, store, n.log("compactionworker"), n.reg)
 		if err != nil {
 			return nil, err
 		}
@@ -192,9 +197,9 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()
 	if n.back != nil {
-		n.group.Add("rpc", n.newDoor(n.back, n.internal, close))
+		n.group.Add("rpc", n.newDoor(n.back, n.internal, close, closeBy))
 	}
-	n.group.Add("http", n.newDoor(n.front, n.public, close))
+	n.group.Add("http", n.newDoor(n.front, n.public, close, closeBy))
 	return n, nil
 }
 

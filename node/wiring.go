@@ -14,6 +14,7 @@ import (
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+	"github.com/kilndb/kiln/compactionworker"
 	"github.com/kilndb/kiln/distributor"
 	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/internal/service"
@@ -118,9 +119,32 @@ func (n *Node) advertised() string {
 	return l.Addr().String()
 }
 
+// A process that is told to stop ends within 30 s. Who is inside its doors has closeAfter, which is what the segment-writer needs
+// for the flights that have begun; then running jobs have jobGrace, and others take them over. The rest takes a moment.
+const (
+	closeAfter = 20 * time.Second
+	jobGrace   = 5 * time.Second
+)
+
+// dialTimeout is when a node that does not even refuse a connection is taken for gone. pingAfter is how long one may be silent before it
+// is asked for a sign of life, which it must give within pingTimeout.
+const (
+	dialTimeout = 2 * time.Second
+	pingAfter   = 5 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
 // transport speaks HTTP/2 without TLS to other nodes: many calls share a connection.
 func transport(network Network) *http.Transport {
-	t := &http.Transport{DialContext: network.DialContext, Protocols: new(http.Protocols), IdleConnTimeout: time.Minute}
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, kind, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			return network.DialContext(ctx, kind, addr)
+		},
+		Protocols: new(http.Protocols), IdleConnTimeout: time.Minute,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
 	t.Protocols.SetUnencryptedHTTP2(true)
 	return t
 }
@@ -157,10 +181,18 @@ func (n *Node) distributorConfig(m *members) distributor.Config {
 func (n *Node) segmentWriterConfig() segmentwriter.Config {
 	cfg := segmentwriter.DefaultConfig()
 	cfg.Node = n.id
+	cfg.StopTimeout = closeAfter - time.Second // the answers must still get out
 	cfg.Limits = n.limits.Limits
 	if n.cfg.localBucket() {
 		cfg.PutsPerSecond = 0 // they cost nothing
+		cfg.HedgeAfter = 0    // a second put would wait for the same disk
 	}
+	return cfg
+}
+
+func (n *Node) compactionWorkerConfig() compactionworker.Config {
+	cfg := compactionworker.DefaultConfig(n.id)
+	cfg.StopGrace = jobGrace
 	return cfg
 }
 

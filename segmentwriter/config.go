@@ -30,11 +30,15 @@ type Config struct {
 	// FlushTimeout bounds a flight, and AttemptTimeout each of its calls to the bucket and the index.
 	FlushTimeout   time.Duration
 	AttemptTimeout time.Duration
-	// PutAttempts is how often a put is tried.
+	// PutAttempts is how often a put is tried, while others succeed.
 	PutAttempts int
+	// HedgeAfter is the least time after which a put that takes much longer than others is made a second time beside the
+	// first; 0 means never. HedgeShare is how many of all puts may be, on average.
+	HedgeAfter time.Duration
+	HedgeShare float64
 	// Backoff is the pause before the second attempt of a call; later ones are longer, all are drawn at random.
 	Backoff time.Duration
-	// StopTimeout bounds how long Run goes on after its context has ended.
+	// StopTimeout bounds how long pushes wait for their answers once the writer is drained.
 	StopTimeout time.Duration
 	// MaxShards bounds the shard ids that are accepted.
 	MaxShards uint32
@@ -56,8 +60,10 @@ func DefaultConfig() Config {
 		FlushTimeout:    15 * time.Second,
 		AttemptTimeout:  5 * time.Second,
 		PutAttempts:     5,
+		HedgeAfter:      200 * time.Millisecond,
+		HedgeShare:      0.05,
 		Backoff:         50 * time.Millisecond,
-		StopTimeout:     30 * time.Second,
+		StopTimeout:     20 * time.Second,
 		MaxShards:       1 << 16,
 		Deltas:          delta.DefaultConfig(),
 		Limits:          func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() },
@@ -79,6 +85,8 @@ func (c Config) Validate() error {
 	check(c.MaxBytes >= int64(c.MaxSegmentBytes), "memory of %d bytes is less than one segment of %d", c.MaxBytes, c.MaxSegmentBytes)
 	check(c.Flights > 0, "flights %d is not positive", c.Flights)
 	check(c.PutAttempts > 0, "put attempts %d is not positive", c.PutAttempts)
+	check(c.HedgeAfter >= 0, "hedge after %s is negative", c.HedgeAfter)
+	check(c.HedgeShare >= 0 && c.HedgeShare <= 1, "share of hedges %g is not between 0 and 1", c.HedgeShare)
 	check(c.Backoff > 0 && c.Backoff <= maxBackoff, "backoff %s is not between 0 and %s", c.Backoff, maxBackoff)
 	check(c.AttemptTimeout > 0, "attempt timeout %s is not positive", c.AttemptTimeout)
 	check(c.FlushTimeout >= c.AttemptTimeout, "flush timeout %s is shorter than that of an attempt, %s", c.FlushTimeout, c.AttemptTimeout)

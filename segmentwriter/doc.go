@@ -30,10 +30,14 @@
 // is time. If not, the pushes fail as Unavailable: their profiles may be stored, or an object without an entry may
 // remain, which a sweep of the bucket finds. Nothing here ever writes a profile a second time under another id.
 //
+// A put that takes much longer than others do is made a second time beside the first, and the first success counts;
+// a small share of puts may be. Retries are no more than puts that succeed, and a credit: an outage is not multiplied.
+//
 // # Sharp edges
 //
 // Memory is bounded over everything gathered and in flight. Above the bound Append refuses with ResourceExhausted at
 // once; it does not queue.
 //
-// Whoever makes a Writer must call Run; it ends once the last flight has landed.
+// Whoever makes a Writer must call Run; it ends once the last flight has landed. Drain, called when the doors begin to close,
+// lets those inside have their answers soon.
 package segmentwriter

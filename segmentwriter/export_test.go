@@ -18,3 +18,6 @@ func (w *Writer) SpoilPart(spoil func(tenant.ID) error) {
 
 // Held returns the bytes that are gathered and in flight.
 func (w *Writer) Held() int64 { return w.bytes.Load() }
+
+// NewID returns the id of a segment.
+var NewID = newID

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -76,7 +77,7 @@ func (w *Writer) storeWith(ctx context.Context, e *encoder, shard uint32, seg *s
 	}
 	size := int64(e.object.Len())
 	w.bytes.Add(size)
-	defer w.bytes.Add(-size)
+	defer w.release(e, size)
 	if err := w.put(ctx, block.Key(meta), e); err != nil {
 		return w.failed(seg, reasonPut, connect.CodeUnavailable, "the object store does not take the segment", err)
 	}
@@ -106,6 +107,9 @@ type encoder struct {
 	// suspect is set when a put failed: something below may still be reading the object, whatever it promised, and
 	// would send the bytes of the next one under this one's key.
 	suspect bool
+	// puts are those that read the object; of a hedged one some may still when the first has succeeded.
+	puts   sync.WaitGroup
+	hedged bool
 }
 
 // begin returns a writer for an empty object.
@@ -135,9 +139,9 @@ func (w *Writer) returnEncoder(e *encoder) {
 // encode writes the segment into e.object, without the parts that fail, and gives their heads back. It returns nil if
 // no part is left.
 func (w *Writer) encode(e *encoder, shard uint32, seg *segment) (*storagev1.BlockMeta, error) {
-	id, err := ulid.New(ulid.Now(), rand.Reader)
+	id, err := newID()
 	if err != nil {
-		return nil, fmt.Errorf("draw an id: %w", err)
+		return nil, err
 	}
 	header := block.Header{ID: id.String(), Shard: shard, Writer: w.cfg.Node}
 	parts := writable(seg.parts)
@@ -160,6 +164,16 @@ func (w *Writer) encode(e *encoder, shard uint32, seg *segment) (*storagev1.Bloc
 		parts = slices.Delete(parts, bad, bad+1)
 	}
 	return nil, nil
+}
+
+// newID returns the id of a segment, which is its key. Its time is for people and for the index; 80 random bits make sure that no two
+// writers ever draw the same.
+func newID() (ulid.ULID, error) {
+	id, err := ulid.New(ulid.Now(), rand.Reader)
+	if err != nil {
+		return id, fmt.Errorf("draw an id: %w", err)
+	}
+	return id, nil
 }
 
 // writable returns the parts that have something to write, sorted by tenant.
@@ -209,22 +223,6 @@ func (w *Writer) discard(p *part) {
 func (w *Writer) drop(p *part) {
 	w.bytes.Add(-int64(p.bytes))
 	p.head, p.bytes = nil, 0
-}
-
-// put stores the object. The same bytes go to the same key, so a put whose answer was lost may be repeated.
-func (w *Writer) put(ctx context.Context, key string, e *encoder) error {
-	for attempt := 1; ; attempt++ {
-		w.metrics.puts.Inc()
-		err := w.attempt(ctx, func(ctx context.Context) error { return w.bucket.Put(ctx, key, e.object.Bytes()) })
-		if err == nil {
-			return nil
-		}
-		e.suspect = true
-		if attempt == w.cfg.PutAttempts || !w.pause(ctx, attempt) {
-			return fmt.Errorf("put %s, attempt %d: %w", key, attempt, err)
-		}
-		w.log.Warn("put failed, trying again", "key", key, "attempt", attempt, "error", err)
-	}
 }
 
 // register has the index commit the segment. It is proposed again until the deadline while the outcome is not known.

@@ -18,10 +18,14 @@ const (
 
 type metrics struct {
 	segments     prometheus.Counter
-	bytes        prometheus.Counter
+	bytes        prometheus.Histogram
 	profiles     prometheus.Histogram
+	gatherTime   prometheus.Histogram
 	flushSeconds prometheus.Histogram
 	puts         prometheus.Counter
+	putSeconds   prometheus.Histogram
+	hedges       prometheus.Counter
+	hedgeWins    prometheus.Counter
 	failures     *prometheus.CounterVec
 }
 
@@ -36,14 +40,20 @@ func newMetrics(reg prometheus.Registerer, inFlight func() float64) *metrics {
 			Name: "kiln_segment_writer_segments_total",
 			Help: "Segments that were stored and registered.",
 		}),
-		bytes: f.NewCounter(prometheus.CounterOpts{
-			Name: "kiln_segment_writer_segment_bytes_total",
-			Help: "Size of the segments that were stored and registered.",
+		bytes: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kiln_segment_writer_segment_bytes",
+			Help:    "Size of a segment that was stored and registered.",
+			Buckets: prometheus.ExponentialBuckets(4<<10, 4, 8),
 		}),
 		profiles: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "kiln_segment_writer_segment_profiles",
 			Help:    "Profiles in a segment.",
 			Buckets: prometheus.ExponentialBuckets(1, 4, 8),
+		}),
+		gatherTime: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kiln_segment_writer_gather_seconds",
+			Help:    "Time from the first profile of a segment until it is cut.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 13),
 		}),
 		flushSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "kiln_segment_writer_flush_seconds",
@@ -52,7 +62,20 @@ func newMetrics(reg prometheus.Registerer, inFlight func() float64) *metrics {
 		}),
 		puts: f.NewCounter(prometheus.CounterOpts{
 			Name: "kiln_segment_writer_puts_total",
-			Help: "Puts of segments, every attempt counted.",
+			Help: "Puts of segments, every attempt and hedge counted.",
+		}),
+		putSeconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kiln_segment_writer_put_seconds",
+			Help:    "Time that puts of segments took that succeeded, with their hedges.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		hedges: f.NewCounter(prometheus.CounterOpts{
+			Name: "kiln_segment_writer_hedged_puts_total",
+			Help: "Puts of segments that took so long that they were made a second time beside the first.",
+		}),
+		hedgeWins: f.NewCounter(prometheus.CounterOpts{
+			Name: "kiln_segment_writer_hedge_wins_total",
+			Help: "Hedged puts whose second was the one that succeeded.",
 		}),
 		failures: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "kiln_segment_writer_failed_profiles_total",
@@ -69,6 +92,6 @@ func (m *metrics) failed(reason string, profiles int) {
 
 func (m *metrics) written(bytes int64, profiles int) {
 	m.segments.Inc()
-	m.bytes.Add(float64(bytes))
+	m.bytes.Observe(float64(bytes))
 	m.profiles.Observe(float64(profiles))
 }

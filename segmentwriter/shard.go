@@ -3,7 +3,6 @@ package segmentwriter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -29,6 +28,7 @@ type shard struct {
 	mu      sync.Mutex // guards what follows, and the open segment with its parts
 	open    *segment   // nil while nothing is gathered
 	flights int
+	hurried bool // nothing lingers any more
 	closed  bool
 	cadence cadence
 }
@@ -106,12 +106,9 @@ func (s *shard) append(t tenant.ID, series labels.Labels, id profile.ID, p *prof
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		s.writer.metrics.refused(reasonStopping)
-		return nil, errStopping()
+		return nil, s.writer.refuseStopping()
 	case s.open != nil && s.full() && s.flights >= s.writer.cfg.Flights:
-		s.writer.metrics.refused(reasonFlights)
-		return nil, connect.NewError(connect.CodeResourceExhausted,
-			fmt.Errorf("shard %d has %d segments in flight and the next one is full", s.id, s.flights))
+		return nil, s.writer.refuse(connect.CodeResourceExhausted, reasonFlights, "shard %d has %d segments in flight and the next one is full", s.id, s.flights)
 	}
 	part := s.part(t)
 	err := s.intern(part, series, id, p)
@@ -160,11 +157,11 @@ func (s *shard) intern(part *part, series labels.Labels, id profile.ID, p *profi
 	if err == nil {
 		return nil
 	}
-	s.writer.metrics.failed(reasonAppend, 1)
 	// Too much beside what the segment holds already is a matter of time; too much alone is the profile's fault.
 	if head.New().Append(p, series, id) == nil {
-		return connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("with the other profiles of this moment: %w", err))
+		return s.writer.refuse(connect.CodeResourceExhausted, reasonAppend, "with the other profiles of this moment: %w", err)
 	}
+	s.writer.metrics.failed(reasonAppend, 1)
 	return connect.NewError(connect.CodeInvalidArgument, err)
 }
 
@@ -179,11 +176,19 @@ func (s *shard) account(p *part) {
 	p.bytes, p.size = held, size
 }
 
+// hurry cuts what is there, and from now on whatever comes.
+func (s *shard) hurry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hurried = true
+	s.launch()
+}
+
 // close takes no more profiles and cuts what is there.
 func (s *shard) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
+	s.hurried, s.closed = true, true
 	s.launch()
 }
 
@@ -202,6 +207,7 @@ func (s *shard) launch() {
 	if seg.timer != nil {
 		seg.timer.Stop()
 	}
+	s.writer.metrics.gatherTime.Observe(now.Sub(seg.opened).Seconds())
 	s.cadence.budget.spend(now)
 	s.flights++
 	s.writer.flights.Add(1)
@@ -210,7 +216,7 @@ func (s *shard) launch() {
 
 // wait returns how much longer the open segment is to gather.
 func (s *shard) wait(now time.Time) time.Duration {
-	if s.closed || s.full() || s.open.size >= s.writer.cfg.EnoughBytes {
+	if s.hurried || s.full() || s.open.size >= s.writer.cfg.EnoughBytes {
 		return 0
 	}
 	wait := s.cadence.wait(now, s.open.opened)

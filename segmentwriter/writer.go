@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,9 @@ type Writer struct {
 	// writePart writes one part of a segment; a test may put a worse one in its place.
 	writePart func(*part, *block.Writer) error
 	puts      *budget
+	// pace, hedges and retries say when a put is made again.
+	pace            pace
+	hedges, retries credit
 
 	// bytes is the memory of everything gathered and in flight.
 	bytes   atomic.Int64
@@ -52,8 +56,9 @@ type Writer struct {
 
 	mu     sync.Mutex // guards what follows
 	shards map[uint32]*shard
-	// stopBy is when the last flight must end; zero while the writer runs.
+	// stopBy is when the last flight must end; zero before the writer is drained.
 	stopBy time.Time
+	closed bool
 }
 
 // New returns a writer, which works from now on and until Run ends.
@@ -66,6 +71,7 @@ func New(cfg Config, bucket Bucket, index Index, log *slog.Logger, reg prometheu
 		return nil, err
 	}
 	w := &Writer{cfg: cfg, bucket: bucket, index: index, log: log, deltas: deltas, shards: map[uint32]*shard{}, puts: newBudget(cfg.PutsPerSecond)}
+	w.hedges, w.retries = credit{most: hedgeCredit, left: 1}, credit{most: retryCredit, left: retryCredit}
 	w.metrics = newMetrics(reg, func() float64 { return float64(w.bytes.Load()) })
 	w.heads.New = func() any { return head.New() }
 	w.encoders.New = func() any { return new(encoder) }
@@ -78,8 +84,8 @@ func New(cfg Config, bucket Bucket, index Index, log *slog.Logger, reg prometheu
 // changed to what happened since the profile before it. When Append returns, p may be reused.
 //
 // wait blocks until the profile is durable, which it is if and only if wait returns nil, or until its context ends.
-// All errors are *connect.Error: ResourceExhausted and InvalidArgument mean that nothing was stored, others that it
-// is not known. A profile without samples is durable at once.
+// All errors are *connect.Error: ResourceExhausted, InvalidArgument and those with the header Refused mean that nothing was
+// stored, others that it is not known. A profile without samples is durable at once.
 func (w *Writer) Append(ctx context.Context, t tenant.ID, shard uint32, series labels.Labels, id profile.ID, p *profile.Profile) (wait func(context.Context) error, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, contextError(err)
@@ -88,9 +94,7 @@ func (w *Writer) Append(ctx context.Context, t tenant.ID, shard uint32, series l
 		return func(context.Context) error { return nil }, nil
 	}
 	if held := w.bytes.Load(); held >= w.cfg.MaxBytes {
-		w.metrics.refused(reasonMemory)
-		return nil, connect.NewError(connect.CodeResourceExhausted,
-			fmt.Errorf("the segment writer holds %d bytes, its limit is %d", held, w.cfg.MaxBytes))
+		return nil, w.refuse(connect.CodeResourceExhausted, reasonMemory, "the segment writer holds %d bytes, its limit is %d", held, w.cfg.MaxBytes)
 	}
 	s, err := w.shard(shard)
 	if err != nil {
@@ -119,24 +123,38 @@ func (w *Writer) shard(id uint32) (*shard, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.stopBy.IsZero() {
-		w.metrics.refused(reasonStopping)
-		return nil, errStopping()
+	if w.closed {
+		return nil, w.refuseStopping()
 	}
 	s := w.shards[id]
 	if s == nil {
-		s = &shard{id: id, writer: w, cadence: cadence{linger: w.cfg.Linger, budget: w.puts}}
+		s = &shard{id: id, writer: w, hurried: !w.stopBy.IsZero(), cadence: cadence{linger: w.cfg.Linger, budget: w.puts}}
 		w.shards[id] = s
 	}
 	return s, nil
 }
 
+// Drain ends all lingering: what is gathered is flushed at once, and so is what still comes. All of it has its answer when the
+// stop timeout is over. It is for the time in which the doors close, so that nobody inside is kept waiting; Run must end next.
+func (w *Writer) Drain() {
+	w.mu.Lock()
+	if w.stopBy.IsZero() {
+		w.stopBy = time.Now().Add(w.cfg.StopTimeout)
+	}
+	shards := maps.Clone(w.shards)
+	w.mu.Unlock()
+	for _, s := range shards {
+		s.hurry()
+	}
+}
+
 // Run returns when ctx has ended and everything that was appended is answered: no new profiles are taken then, what
-// was gathered is flushed, and what cannot be within the stop timeout fails.
+// was gathered is flushed, and what cannot be within the stop timeout, which began with Drain if that was called, fails.
 func (w *Writer) Run(ctx context.Context) error {
 	<-ctx.Done()
+	w.Drain()
 	w.mu.Lock()
-	w.stopBy = time.Now().Add(w.cfg.StopTimeout)
+	w.closed = true
 	shards := w.shards
 	w.mu.Unlock() // no shard is added from here on
 	for _, s := range shards {
@@ -171,8 +189,20 @@ func (w *Writer) returnHead(h *head.Head) {
 	w.heads.Put(h)
 }
 
-func errStopping() error {
-	return connect.NewError(connect.CodeUnavailable, errors.New("the segment writer is stopping"))
+// Refused is the header of an error that proves that nothing was taken, so that the profile may be given to another writer. Its
+// value is the reason. Without it an answer may come from something between the two ends that knows nothing of the profile's fate.
+const Refused = "Kiln-Refused"
+
+// refuse returns the error of a profile that is not taken.
+func (w *Writer) refuse(code connect.Code, reason, format string, args ...any) *connect.Error {
+	w.metrics.refused(reason)
+	err := connect.NewError(code, fmt.Errorf(format, args...))
+	err.Meta().Set(Refused, reason)
+	return err
+}
+
+func (w *Writer) refuseStopping() error {
+	return w.refuse(connect.CodeUnavailable, reasonStopping, "the segment writer is stopping")
 }
 
 func contextError(err error) error {

@@ -92,6 +92,14 @@ func wantCode(t testing.TB, err error, want connect.Code) {
 	}
 }
 
+// wantRefused wants an error to prove that nothing was taken.
+func wantRefused(t testing.TB, err error, reason string) {
+	t.Helper()
+	if e := new(connect.Error); !errors.As(err, &e) || e.Meta().Get(segmentwriter.Refused) != reason {
+		t.Errorf("error %v, want it to say that nothing was taken: %s", err, reason)
+	}
+}
+
 func TestAPushIsStoredBeforeItIsAnswered(t *testing.T) {
 	w := Open(t, Config())
 	if err := push(t, w, "acme", 7); err != nil {
@@ -392,6 +400,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 	}
 	wantCode(t, refused, connect.CodeResourceExhausted)
+	wantRefused(t, refused, "memory")
 	if held := w.Held(); held > cfg.MaxBytes+2<<20 {
 		t.Errorf("%d bytes are held, the limit is %d", held, cfg.MaxBytes)
 	}
@@ -420,6 +429,7 @@ func TestAShardWhoseFlightsAllHangRefuses(t *testing.T) {
 	}
 	_, err := w.Append(t.Context(), "acme", 1, series, profile.NewID(), small(9))
 	wantCode(t, err, connect.CodeResourceExhausted)
+	wantRefused(t, err, "flights")
 	hold.Release()
 	for _, wait := range waits {
 		if err := wait(); err != nil {
@@ -465,6 +475,7 @@ func TestStoppingAnswersEverythingAndTakesNothingNew(t *testing.T) {
 	for _, shard := range []uint32{1, 2} { // one that exists and one that does not
 		_, err := w.Append(t.Context(), "acme", shard, series, profile.NewID(), small(2))
 		wantCode(t, err, connect.CodeUnavailable)
+		wantRefused(t, err, "stopping")
 	}
 	select {
 	case <-stopped:
@@ -479,6 +490,37 @@ func TestStoppingAnswersEverythingAndTakesNothingNew(t *testing.T) {
 	wantStored(t, w, "acme", 1)
 }
 
+// TestDrainingEndsLingering has pushes that come while the doors close flushed at once, and all answered in time.
+func TestDrainingEndsLingering(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
+		cfg := Config()
+		cfg.Linger, cfg.PutsPerSecond = time.Minute, 0.001
+		w := Open(t, cfg)
+		pushAll(t, w, 1) // the budget is spent
+		begun := time.Now()
+		gathered := start(t, w, "acme", 2)
+		w.Drain()
+		if err := gathered(); err != nil {
+			t.Error(err)
+		}
+		if err := push(t, w, "acme", 3); err != nil {
+			t.Errorf("a push while the doors close: %v", err)
+		}
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("lingered for %s", took)
+		}
+		w.Bucket.Hold(objstoretest.BeforePut)
+		late := start(t, w, "acme", 4)
+		w.Drain() // again, which gains no time
+		w.Stop()
+		wantCode(t, late(), connect.CodeUnavailable)
+		if took := time.Since(begun); took > cfg.StopTimeout {
+			t.Errorf("stopped after %s", took)
+		}
+		wantStored(t, w, "acme", 1, 2, 3)
+	})
+}
+
 func TestStoppingIsBounded(t *testing.T) {
 	cfg := Config()
 	cfg.AttemptTimeout, cfg.FlushTimeout, cfg.StopTimeout = 50*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
@@ -488,6 +530,58 @@ func TestStoppingIsBounded(t *testing.T) {
 	w.Stop()
 	wantCode(t, first(), connect.CodeUnavailable)
 	wantCode(t, second(), connect.CodeUnavailable)
+}
+
+// TestNoTwoWritersMakeTheSameKey looks at what remains of ids when the time is left out: writers make them in the same moment.
+func TestNoTwoWritersMakeTheSameKey(t *testing.T) {
+	const ids = 500_000
+	seen := make(map[[10]byte]bool, ids)
+	for range ids {
+		id, err := segmentwriter.NewID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[[10]byte(id.Entropy())] = true
+	}
+	if len(seen) != ids {
+		t.Errorf("%d of %d ids are the same", ids-len(seen), ids)
+	}
+}
+
+func TestMetricsSayWhatIsWritten(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
+		cfg := Config()
+		cfg.MaxSegmentBytes, cfg.EnoughBytes, cfg.Flights = 1, 1, 1
+		w := Open(t, cfg)
+		takes(w, 100*time.Millisecond)
+		first, second := start(t, w, "acme", 1), start(t, w, "acme", 2) // in flight, and gathered meanwhile
+		_, err := w.Append(t.Context(), "acme", 1, series, profile.NewID(), small(3))
+		wantRefused(t, err, "flights")
+		if err := errors.Join(first(), second()); err != nil {
+			t.Fatal(err)
+		}
+		bytes := 0
+		for _, m := range w.Index.Entries() {
+			bytes += int(m.GetSize())
+		}
+		for name, want := range map[string]struct {
+			sum   float64
+			count int
+		}{
+			"kiln_segment_writer_segments_total":        {sum: 2},
+			"kiln_segment_writer_puts_total":            {sum: 2},
+			"kiln_segment_writer_failed_profiles_total": {sum: 1},
+			"kiln_segment_writer_segment_bytes":         {sum: float64(bytes), count: 2},
+			"kiln_segment_writer_segment_profiles":      {sum: 2, count: 2},
+			"kiln_segment_writer_gather_seconds":        {sum: 0.1, count: 2},
+			"kiln_segment_writer_put_seconds":           {sum: 0.2, count: 2},
+			"kiln_segment_writer_flush_seconds":         {sum: 0.2, count: 2},
+		} {
+			if sum, count := metric(t, w, name); math.Abs(sum-want.sum) > 1e-9 || count != want.count {
+				t.Errorf("%s is %g in %d, want %g in %d", name, sum, count, want.sum, want.count)
+			}
+		}
+	})
 }
 
 func TestShardsAreBounded(t *testing.T) {

@@ -48,7 +48,28 @@ func (c *serverCommand) Run(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "\n  kiln is at http://%s\n\n", browsable(n.Addr()))
-	return n.Run(ctx)
+	return within(ctx, stopWithin, n.Run)
+}
+
+// stopWithin is when a process that was told to stop ends in any case. What still hangs then, on a disk for instance, holds nothing that
+// was acknowledged.
+const stopWithin = 29 * time.Second
+
+// within runs until run returns, or until limit after ctx has ended.
+func within(ctx context.Context, limit time.Duration, run func(context.Context) error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("still running %s after it was told to stop", limit)
+	}
 }
 
 func (c *serverCommand) config() (node.Config, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	"github.com/kilndb/kiln/internal/memnet"
 	"github.com/kilndb/kiln/node"
+	"github.com/kilndb/kiln/objstore"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -28,7 +29,14 @@ type Cluster struct {
 	t   testing.TB
 	net *memnet.Network
 	log *slog.Logger
+	// Bucket, if not nil, is that of all nodes, whatever their configuration says. Nobody closes it.
+	Bucket objstore.Bucket
 }
+
+// shared is a bucket that outlives the nodes that are given it.
+type shared struct{ objstore.Bucket }
+
+func (shared) Close() error { return nil }
 
 // New returns a cluster without nodes.
 func New(t testing.TB) *Cluster {
@@ -38,6 +46,9 @@ func New(t testing.TB) *Cluster {
 	}
 	return &Cluster{t: t, net: memnet.New(), log: slog.New(slog.NewTextHandler(w, nil))}
 }
+
+// Partition cuts off what is sent to and from the node at an address, or heals the cut.
+func (c *Cluster) Partition(addr string, cutOff bool) { c.net.Partition(addr, cutOff) }
 
 // Node is one running node.
 type Node struct {
@@ -67,7 +78,11 @@ func (c *Cluster) Start(cfg node.Config) *Node {
 	n := &Node{cluster: c, cfg: cfg, done: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	opened, err := node.Open(ctx, cfg, node.Env{Log: c.log.With("node", cfg.HTTP), Network: c.net})
+	env := node.Env{Log: c.log.With("node", cfg.HTTP), Network: c.net}
+	if c.Bucket != nil {
+		env.Bucket = shared{c.Bucket}
+	}
+	opened, err := node.Open(ctx, cfg, env)
 	if err != nil {
 		cancel()
 		c.t.Fatalf("open node %s: %v", cfg.HTTP, err)
@@ -116,6 +131,7 @@ func (n *Node) Stop() {
 	if n.cancel == nil {
 		return
 	}
+	n.client.CloseIdleConnections() // a door that closes waits a second for those who might not have heard
 	n.cancel()
 	n.cancel = nil
 	if err := <-n.done; err != nil {

@@ -47,7 +47,8 @@ type fault struct {
 	prefix string
 	err    error // of a failure
 	hold   *Hold // of a wait
-	left   int   // times, or Always
+	do     func(ctx context.Context, key string) error
+	left   int // times, or Always
 }
 
 // NewFaulty returns a bucket without a fault so far.
@@ -76,6 +77,11 @@ func (f *Faulty) Hold(step Step) *Hold {
 	h := &Hold{reached: make(chan struct{}), released: make(chan struct{})}
 	f.add(&fault{step: step, hold: h, left: Always})
 	return h
+}
+
+// Do has all operations that come to the step call do first, which may wait; an error of it is theirs.
+func (f *Faulty) Do(step Step, do func(ctx context.Context, key string) error) {
+	f.add(&fault{step: step, do: do, left: Always})
 }
 
 // Heal removes all faults and releases all holds.
@@ -195,6 +201,11 @@ func (f *Faulty) reach(ctx context.Context, step Step, key string) error {
 	case due.hold != nil:
 		if err := due.hold.wait(ctx); err != nil {
 			return fmt.Errorf("held %s %s: %w", step, key, err)
+		}
+		return nil
+	case due.do != nil:
+		if err := due.do(ctx, key); err != nil {
+			return fmt.Errorf("done %s %s: %w", step, key, err)
 		}
 		return nil
 	}

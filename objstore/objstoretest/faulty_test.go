@@ -129,3 +129,23 @@ func TestHold(t *testing.T) {
 		t.Errorf("released put: %v", err)
 	}
 }
+
+func TestDo(t *testing.T) {
+	f := objstoretest.NewFaulty(memory.New())
+	calls := 0
+	f.Do(objstoretest.AfterPut, func(_ context.Context, key string) error {
+		if calls++; key == "odd" {
+			return errInjected
+		}
+		return nil
+	})
+	if err := f.Put(t.Context(), "even", []byte("a")); err != nil {
+		t.Error(err)
+	}
+	if err := f.Put(t.Context(), "odd", []byte("b")); !errors.Is(err, errInjected) {
+		t.Errorf("%v, want what was done", err)
+	}
+	if got, err := f.Get(t.Context(), "odd"); err != nil || string(got) != "b" || calls != 2 {
+		t.Errorf("%q, %v after %d calls: it was to be stored", got, err, calls)
+	}
+}

@@ -4,7 +4,10 @@
 // profile was decoded from, or encodes it if it is no longer what they say. Which writers may take a shard is told to it by a function.
 //
 // Sharp edge: a profile whose fate is not known is not sent to another writer, it would count twice. The next candidate
-// is tried only if the one before refused (it is full) or could not be reached at all.
+// is tried only if the one before says that it took nothing (it is full, or stopping) or could not be reached at all.
+//
+// A writer that fails is left alone for a moment, longer each time, and then tried by one push, so that not every push
+// pays for it.
 package client
 
 import (
@@ -15,6 +18,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -23,6 +27,7 @@ import (
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
+	"github.com/kilndb/kiln/segmentwriter"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -34,9 +39,18 @@ type Client struct {
 	log        *slog.Logger
 	copies     sync.Pool // of *[]byte
 
+	rests rests
+
 	mu      sync.Mutex // guards writers
 	writers map[string]segmentwriterv1connect.SegmentWriterServiceClient
 }
+
+const (
+	// maxCandidates is how many writers are asked for one profile: when those are full the system is, and one more only carries it about.
+	maxCandidates = 3
+	// callTimeout is longer than a writer gathers and a flight takes. Who has not answered by then does not.
+	callTimeout = 40 * time.Second
+)
 
 // New returns a client that sends the profiles of a shard to the first address that candidates returns for it, and to
 // the others if that must be. An address is host:port, or a URL.
@@ -83,29 +97,48 @@ func (c *Client) Append(ctx context.Context, t tenant.ID, shard uint32, series l
 // send tries the candidates in order until one may have taken the profile.
 func (c *Client) send(ctx context.Context, shard uint32, request *segmentwriterv1.AppendRequest) error {
 	err := connect.NewError(connect.CodeUnavailable, fmt.Errorf("there is no segment writer for shard %d", shard))
-	for _, address := range c.candidates(shard) {
-		_, failure := c.writer(address).Append(ctx, connect.NewRequest(request))
+	candidates := c.rests.order(c.candidates(shard), time.Now())
+	for _, address := range candidates[:min(len(candidates), maxCandidates)] {
+		sent := time.Now()
+		failure := c.call(ctx, address, request)
 		if failure == nil {
+			c.rests.succeeded(address, sent)
 			return nil
 		}
-		c.log.Warn("profile not taken by a segment writer", "shard", shard, "address", address, "error", failure)
+		definite := refused(failure)
+		// What the writer itself says of the profile or of the bucket is no reason to avoid it, nor that the caller is gone.
+		if definite || !connect.IsWireError(failure) && ctx.Err() == nil {
+			if c.rests.failed(address, time.Now()) {
+				c.log.Warn("segment writer is avoided for a while", "address", address, "error", failure)
+			}
+		}
+		c.log.Debug("profile not taken by a segment writer", "shard", shard, "address", address, "error", failure)
 		if errors.As(failure, &err); !connect.IsWireError(failure) {
 			// Made on this side: the text names hosts, which are nobody's business but the log's.
 			err = connect.NewError(connect.CodeOf(failure), fmt.Errorf("the segment writer of shard %d does not answer", shard))
 		}
-		if !refused(failure) {
+		if !definite || ctx.Err() != nil {
 			break
 		}
 	}
 	return err
 }
 
-// refused tells whether an error proves that the writer did not take the profile.
+func (c *Client) call(ctx context.Context, address string, request *segmentwriterv1.AppendRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := c.writer(address).Append(ctx, connect.NewRequest(request))
+	return err
+}
+
+// refused tells whether an error proves that the writer did not take the profile: it says so, or no connection was made that
+// could have carried it.
 func refused(err error) bool {
 	if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
 		return true
 	}
-	return connect.IsWireError(err) && connect.CodeOf(err) == connect.CodeResourceExhausted
+	e := new(connect.Error)
+	return connect.IsWireError(err) && errors.As(err, &e) && e.Meta().Get(segmentwriter.Refused) != ""
 }
 
 func (c *Client) writer(address string) segmentwriterv1connect.SegmentWriterServiceClient {

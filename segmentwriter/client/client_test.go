@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"go.uber.org/goleak"
@@ -19,6 +20,7 @@ import (
 	segmentwriterv1 "github.com/kilndb/kiln/api/kiln/segmentwriter/v1"
 	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
 	"github.com/kilndb/kiln/labels"
+	"github.com/kilndb/kiln/objstore/objstoretest"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/corpus"
 	"github.com/kilndb/kiln/profile/oracle"
@@ -59,9 +61,10 @@ func push(t *testing.T, c *client.Client, p *profile.Profile, id profile.ID) err
 
 // stub is a writer with one answer.
 type stub struct {
-	code  connect.Code // 0: success
-	calls atomic.Int32
-	began chan struct{} // if not nil, closed by the first call, which then waits for its context to end
+	code    connect.Code // 0: success
+	refused string       // the value of the header that says that nothing was taken; or empty
+	calls   atomic.Int32
+	began   chan struct{} // if not nil, closed by the first call, which then waits for its context to end
 }
 
 func (s *stub) Append(ctx context.Context, _ *connect.Request[segmentwriterv1.AppendRequest]) (*connect.Response[segmentwriterv1.AppendResponse], error) {
@@ -72,7 +75,11 @@ func (s *stub) Append(ctx context.Context, _ *connect.Request[segmentwriterv1.Ap
 		return nil, ctx.Err()
 	}
 	if s.code != 0 {
-		return nil, connect.NewError(s.code, errors.New("stub"))
+		err := connect.NewError(s.code, errors.New("stub"))
+		if s.refused != "" {
+			err.Meta().Set(segmentwriter.Refused, s.refused)
+		}
+		return nil, err
 	}
 	return connect.NewResponse(&segmentwriterv1.AppendResponse{}), nil
 }
@@ -127,31 +134,93 @@ func TestTheNextCandidateGetsOnlyWhatTheFirstSurelyHasNot(t *testing.T) {
 	small := func() *profile.Profile {
 		return Decode(Pprof(1, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{1}}))
 	}
-	for code, next := range map[connect.Code]bool{
-		0:                             false,
-		connect.CodeResourceExhausted: true,
-		connect.CodeUnavailable:       false,
-		connect.CodeAborted:           false,
-		connect.CodeDeadlineExceeded:  false,
-		connect.CodeInternal:          false,
-		connect.CodeInvalidArgument:   false,
+	for _, c := range []struct {
+		code    connect.Code
+		refused string
+		next    bool
+	}{
+		{connect.CodeResourceExhausted, "memory", true},
+		{connect.CodeUnavailable, "stopping", true},
+		{0, "", false},
+		{connect.CodeResourceExhausted, "", false}, // from something between that was asked too much, who knows when
+		{connect.CodeUnavailable, "", false},
+		{connect.CodeAborted, "", false},
+		{connect.CodeDeadlineExceeded, "", false},
+		{connect.CodeInternal, "", false},
+		{connect.CodeInvalidArgument, "", false},
 	} {
-		first, second := &stub{code: code}, &stub{}
+		first, second := &stub{code: c.code, refused: c.refused}, &stub{}
 		err := push(t, to(t, serve(t, first), serve(t, second)), small(), profile.ID{})
-		if tried := second.calls.Load() == 1; tried != next || first.calls.Load() != 1 {
-			t.Errorf("after %s the second got %d calls", code, second.calls.Load())
+		if tried := second.calls.Load() == 1; tried != c.next || first.calls.Load() != 1 {
+			t.Errorf("after %s %q the second got %d calls", c.code, c.refused, second.calls.Load())
 		}
-		if code == 0 || next {
+		if c.code == 0 || c.next {
 			if err != nil {
-				t.Errorf("after %s: %v", code, err)
+				t.Errorf("after %s: %v", c.code, err)
 			}
-		} else if connect.CodeOf(err) != code {
-			t.Errorf("error %v, want %s", err, code)
+		} else if connect.CodeOf(err) != c.code {
+			t.Errorf("error %v, want %s", err, c.code)
 		}
 	}
 	second := &stub{}
 	if err := push(t, to(t, closedAddress(t), serve(t, second)), small(), profile.ID{}); err != nil || second.calls.Load() != 1 {
 		t.Errorf("first unreachable: %v, the second got %d calls", err, second.calls.Load())
+	}
+}
+
+// TestWritersSayThatTheyTookNothing has real writers refuse, over the network: the next one must get the profile.
+func TestWritersSayThatTheyTookNothing(t *testing.T) {
+	small := func() *profile.Profile {
+		return Decode(Pprof(1, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{1}}))
+	}
+	for name, refusing := range map[string]func() *Writer{
+		"stopping": func() *Writer {
+			w := Open(t, Config())
+			w.Stop()
+			return w
+		},
+		"full": func() *Writer {
+			cfg := Config()
+			cfg.MaxSegmentBytes, cfg.Flights = 1, 1
+			w := Open(t, cfg)
+			w.Bucket.Hold(objstoretest.BeforePut)
+			t.Cleanup(w.Bucket.Heal)
+			for range 2 { // in flight, and gathered
+				if _, err := w.Append(t.Context(), "acme", 3, series, profile.NewID(), small()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return w
+		},
+	} {
+		second := Open(t, Config())
+		c := to(t, serve(t, segmentwriter.NewService(refusing().Writer)), serve(t, segmentwriter.NewService(second.Writer)))
+		if err := push(t, c, small(), profile.NewID()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := len(second.Rows(t)); n != 1 {
+			t.Errorf("%s: the second writer has %d profiles, want 1", name, n)
+		}
+	}
+}
+
+func TestNotEveryPushGoesToADeadWriterFirst(t *testing.T) {
+	first, second := &stub{code: connect.CodeUnavailable, refused: "stopping"}, &stub{}
+	c := to(t, serve(t, first), serve(t, second))
+	p := Decode(Pprof(1, []string{"cpu:nanoseconds"}, Sample{Stack: "a", Values: []int64{1}}))
+	begun := time.Now()
+	const pushes = 100
+	for range pushes {
+		if err := push(t, c, p, profile.ID{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One more for each rest that is over meanwhile; the first rest is no shorter than 50 ms.
+	if n, most := int(first.calls.Load()), 1+int(time.Since(begun)/(50*time.Millisecond)); n > most {
+		t.Errorf("%d of %d pushes went to the writer that is gone, want at most %d", n, pushes, most)
+	}
+	if n := second.calls.Load(); n != pushes {
+		t.Errorf("%d pushes came to the other, want %d", n, pushes)
 	}
 }
 

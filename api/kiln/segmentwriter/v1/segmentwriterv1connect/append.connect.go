@@ -43,8 +43,9 @@ const (
 // service.
 type SegmentWriterServiceClient interface {
 	// Append returns once the profile is durable: its object is stored and its entry committed.
-	// RESOURCE_EXHAUSTED: the writer is full, nothing was taken. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED:
-	// the profile may be stored or not. INVALID_ARGUMENT: the profile cannot be stored.
+	// RESOURCE_EXHAUSTED: the writer is full. INVALID_ARGUMENT: the profile cannot be stored. UNAVAILABLE, ABORTED,
+	// DEADLINE_EXCEEDED: the profile may be stored or not. An error with the header Kiln-Refused proves that
+	// nothing was taken.
 	Append(context.Context, *connect.Request[v1.AppendRequest]) (*connect.Response[v1.AppendResponse], error)
 }
 
@@ -82,8 +83,9 @@ func (c *segmentWriterServiceClient) Append(ctx context.Context, req *connect.Re
 // kiln.segmentwriter.v1.SegmentWriterService service.
 type SegmentWriterServiceHandler interface {
 	// Append returns once the profile is durable: its object is stored and its entry committed.
-	// RESOURCE_EXHAUSTED: the writer is full, nothing was taken. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED:
-	// the profile may be stored or not. INVALID_ARGUMENT: the profile cannot be stored.
+	// RESOURCE_EXHAUSTED: the writer is full. INVALID_ARGUMENT: the profile cannot be stored. UNAVAILABLE, ABORTED,
+	// DEADLINE_EXCEEDED: the profile may be stored or not. An error with the header Kiln-Refused proves that
+	// nothing was taken.
 	Append(context.Context, *connect.Request[v1.AppendRequest]) (*connect.Response[v1.AppendResponse], error)
 }
 
