@@ -25,7 +25,9 @@ func multiple(base, values []byte) (factor uint64, ok bool) {
 		}
 		base, values = base[n:], values[m:]
 		if factor == 0 && b != 0 {
-			factor = v / b
+			if factor = v / b; factor == 0 {
+				return 0, false // nothing of something: no later factor can be that of this one
+			}
 		}
 		if high, low := bits.Mul64(b, factor); high != 0 || low != v {
 			return 0, false

@@ -236,12 +236,13 @@ func TestMultipleIsExact(t *testing.T) {
 		return b
 	}
 	for name, c := range map[string]struct{ base, values []byte }{
-		"one is off":      {col(0, 1, 2, 3), col(0, 5, 10, 16)},
-		"zero has one":    {col(0, 1), col(1, 5)},
-		"all zero":        {col(1, 2), col(0, 0)},
-		"nothing is zero": {col(0, 0), col(0, 0)},
-		"shorter":         {col(1, 2), col(5)},
-		"wraps":           {col(1, 1<<62), col(4, 0)},
+		"one is off":        {col(0, 1, 2, 3), col(0, 5, 10, 16)},
+		"zero has one":      {col(0, 1), col(1, 5)},
+		"all zero":          {col(1, 2), col(0, 0)},
+		"nothing is zero":   {col(0, 0), col(0, 0)},
+		"none of the first": {col(5, 1, 1), col(0, 1, 1)},
+		"shorter":           {col(1, 2), col(5)},
+		"wraps":             {col(1, 1<<62), col(4, 0)},
 	} {
 		if f, ok := multiple(c.base, c.values); ok {
 			t.Errorf("%s: a multiple by %d", name, f)
