@@ -69,7 +69,7 @@ func (r *kindRollups) clear() {
 // rollup returns the rollup with buckets of that length of all series of an input, nil if there is none or if a
 // duplicate was dropped, which is in the sums.
 func (in *input) rollup(bucket int64) *storagev1.Rollup {
-	if in.dropped {
+	if len(in.dropped) > 0 {
 		return nil
 	}
 	for _, m := range in.rows.meta.GetRollups() {
@@ -95,7 +95,7 @@ func (r *kindRollups) addRollup(ctx context.Context, in *input, m *storagev1.Rol
 	if err != nil {
 		return err
 	}
-	s := in.rows.rollupSamples(section, len(in.tree.stack.Parents))
+	s := in.rows.rollupSamples(section, len(in.tree.to))
 	for c := range types {
 		r.source = resize(r.source, s.nodes)
 		clear(r.source)
@@ -216,7 +216,11 @@ func (r *kindRollups) buckets(ctx context.Context, rw *RowsWriter, bucket int64,
 		}
 		rows := uint64(0)
 		for _, ref := range order[i:j] {
-			rows += uint64(r.k.inputs[ref.input].profiles.Samples[ref.index])
+			n, err := readers[ref.input].rowCount(int(ref.index))
+			if err != nil {
+				return err
+			}
+			rows += uint64(n)
 		}
 		if !r.append(of(i), max(rows, 1)) {
 			return nil
@@ -234,8 +238,7 @@ func (r *kindRollups) bucket(ctx context.Context, length, bucket int64, refs []r
 		r.fromRows[i] = true
 		m, at := in.rollup(length), bucket
 		if m == nil {
-			times := in.profiles.Times
-			if n := len(times); n > 0 && floor(times[0], length) == bucket && floor(times[n-1], length) == bucket {
+			if span := in.profiles.span; in.profiles.n > 0 && floor(span[0], length) == bucket && floor(span[1], length) == bucket {
 				m, at = in.rollup(0), 0
 			}
 		}

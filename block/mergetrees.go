@@ -16,11 +16,7 @@ func (m *merger) unionNames(ctx context.Context, d mergeDataset, inputs []*input
 		return err
 	}
 	g := d.group
-	whole := g.datasets == 1
-	for _, in := range inputs {
-		whole = whole && in.whole()
-	}
-	if whole {
+	if g.whole(inputs) {
 		m.table.Add(sym, &g.remap)
 		g.at = g.remap.Locations
 		return nil
@@ -128,23 +124,22 @@ func (in *input) each(f func(node uint32)) {
 
 // markNodes finds out which stack nodes the profiles that stay refer to.
 func (m *merger) markNodes(ctx context.Context, k *unitKind) error {
-	for i, in := range k.inputs {
+	for _, in := range k.inputs {
 		if in.whole() {
 			continue
 		}
-		s, err := in.samples(ctx, &m.pages)
+		s, err := m.openSamples(ctx, k, in)
 		if err != nil {
 			return err
 		}
 		m.marks.reset(len(in.tree.stack.Parents))
 		m.marks.set(0, 0)
 		m.marked = append(m.marked[:0], 0)
-		for j := range k.order {
-			r := &k.order[j]
-			if int(r.input) != i {
+		for j := range in.profiles.n {
+			if !in.keeps(j) {
 				continue
 			}
-			stacks, err := s.stackNodes(int(r.index))
+			stacks, err := s.stackNodes(j)
 			if err != nil {
 				s.wrap(&err)
 				return err
@@ -152,6 +147,7 @@ func (m *merger) markNodes(ctx context.Context, k *unitKind) error {
 			m.mark(in.tree.stack, stacks)
 		}
 		in.nodes = m.sortedMarks(len(in.tree.stack.Parents))
+		in.group.pause(in.rows.meta.GetSamplesSection(), &m.pages)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -191,14 +187,4 @@ func (m *merger) sortedMarks(n int) []uint32 {
 		}
 	}
 	return sorted
-}
-
-// samples reads the rows of the input through the page that its group shares.
-func (in *input) samples(ctx context.Context, idle *[]*page) (*Samples, error) {
-	types := len(in.rows.Kind.SampleTypes)
-	columns := make([]int, types)
-	for i := range columns {
-		columns[i] = i
-	}
-	return in.rows.samples(ctx, in.profiles, in.group.page(in.rows.meta.GetSamplesSection(), 1+types, idle), len(in.tree.stack.Parents), columns)
 }

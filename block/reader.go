@@ -214,13 +214,10 @@ func (g *group) loadTrees(ctx context.Context, i uint32) (trees, error) {
 }
 
 // readStackTree reads the stack tree of a TREES section and keeps nothing: a merge has no use for the call tree.
-func (g *group) readStackTree(ctx context.Context, i uint32) (*profile.StackTree, error) {
-	t, err := g.loadSymbols(ctx)
-	if err != nil {
-		return nil, err
-	}
+// Counts are those of the group's names.
+func (g *group) readStackTree(ctx context.Context, i uint32, counts symbols.Counts) (*profile.StackTree, error) {
 	return load(ctx, g, g.meta.Sections[i], func(b []byte) (*profile.StackTree, error) {
-		stack, hasCall, err := symbols.DecodeStackTree(b, t.counts)
+		stack, hasCall, err := symbols.DecodeStackTree(b, counts)
 		if err == nil && g.meta.GetSorted() != hasCall {
 			err = errCallTree(g, hasCall)
 		}
