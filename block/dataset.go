@@ -102,8 +102,9 @@ func (r *Rows) Profiles(ctx context.Context) (p *Profiles, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := profileDecoder{t: t, from: int64(r.meta.GetFirstProfile()), n: int64(r.meta.GetProfiles())}
-	p = d.decode(r, uint64(len(series)))
+	d := profileDecoder{t: t, read: t.read, from: int64(r.meta.GetFirstProfile()), n: int64(r.meta.GetProfiles())}
+	p = d.decode(r, uint64(len(series)), r.meta.GetColumnStarts())
+	d.checkSamples(r, p)
 	if d.err != nil {
 		return nil, r.wrap(storagev1.SectionType_SECTION_TYPE_PROFILES, d.err)
 	}
@@ -113,6 +114,7 @@ func (r *Rows) Profiles(ctx context.Context) (p *Profiles, err error) {
 // profileDecoder reads columns of a range of rows. The first error stays.
 type profileDecoder struct {
 	t       *table
+	read    func(dst []int64, column int, from, n int64) ([]int64, error) // of the table
 	from, n int64
 	buf     []int64
 	err     error
@@ -123,7 +125,7 @@ func (d *profileDecoder) column(i int, limit uint64) []int64 {
 	if d.err != nil {
 		return nil
 	}
-	d.buf, d.err = d.t.read(d.buf[:0], i, d.from, d.n)
+	d.buf, d.err = d.read(d.buf[:0], i, d.from, d.n)
 	for _, v := range d.buf {
 		if uint64(v) >= limit && d.err == nil {
 			d.err = fmt.Errorf("%w: column %s has %d, limit %d", ErrCorrupt, tableColumns(d.t.types)[i], v, limit)
@@ -138,7 +140,7 @@ func (d *profileDecoder) column(i int, limit uint64) []int64 {
 // own reads a column of any values into memory of its own.
 func (d *profileDecoder) own(i int) (out []int64) {
 	if d.err == nil {
-		out, d.err = d.t.read(nil, i, d.from, d.n)
+		out, d.err = d.read(nil, i, d.from, d.n)
 	}
 	return out
 }
@@ -152,7 +154,9 @@ func (d *profileDecoder) uint32s(i int, limit uint64) []uint32 {
 	return out
 }
 
-func (d *profileDecoder) decode(r *Rows, series uint64) *Profiles {
+// decode reads the rows, whose runs begin at those offsets in the columns of the samples. Of what comes with an error
+// nothing is to be believed.
+func (d *profileDecoder) decode(r *Rows, series uint64, starts []uint64) *Profiles {
 	types := len(r.Kind.SampleTypes)
 	if types > d.t.types {
 		d.err = fmt.Errorf("%w: a table for %d sample types, want %d", ErrCorrupt, d.t.types, types)
@@ -175,18 +179,25 @@ func (d *profileDecoder) decode(r *Rows, series uint64) *Profiles {
 	for i := range types {
 		p.Totals = append(p.Totals, d.own(totalColumn(i)))
 	}
-	p.offsets = append(p.offsets, d.offsets(stackBytesColumn(d.t.types), r.meta.GetColumnStarts()[0], p.Samples))
+	p.offsets = append(p.offsets, d.offsets(stackBytesColumn(d.t.types), starts[0], p.Samples))
 	for i := range types {
-		p.offsets = append(p.offsets, d.offsets(valueBytesColumn(d.t.types, i), r.meta.GetColumnStarts()[1+i], p.Samples))
+		p.offsets = append(p.offsets, d.offsets(valueBytesColumn(d.t.types, i), starts[1+i], p.Samples))
+	}
+	return p
+}
+
+// checkSamples compares all rows with what the footer says of them.
+func (d *profileDecoder) checkSamples(r *Rows, p *Profiles) {
+	if d.err != nil {
+		return
 	}
 	total := uint64(0)
 	for _, n := range p.Samples {
 		total += uint64(n)
 	}
-	if d.err == nil && total != r.meta.GetSamples() {
+	if total != r.meta.GetSamples() {
 		d.err = fmt.Errorf("%w: profiles have %d rows of samples, the footer says %d", ErrCorrupt, total, r.meta.GetSamples())
 	}
-	return p
 }
 
 func (d *profileDecoder) ids() []profile.ID {

@@ -310,12 +310,12 @@ func (g *GroupWriter) profiles() {
 		t = newTableWriter(n)
 		g.w.tables[n] = t
 	}
-	b, err := t.write(&g.rows)
-	if err != nil {
+	g.w.begin(storagev1.SectionType_SECTION_TYPE_PROFILES)
+	if err := t.write(sectionWriter{g.w}, &g.rows); err != nil {
 		g.w.fail(err)
 		return
 	}
-	g.section(storagev1.SectionType_SECTION_TYPE_PROFILES, b)
+	g.meta.Sections = append(g.meta.Sections, g.w.end())
 }
 
 // release gives the samples writers back.

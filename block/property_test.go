@@ -2,6 +2,7 @@ package block
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -150,11 +151,11 @@ func TestTableIsParquet(t *testing.T) {
 			p := Profile{Time: int64(i), Series: uint32(i % 7), ID: profile.ID{1, 2, 3}, Duration: 15, Period: 10}
 			buf.append(uint32(round), &p, 3, []int64{int64(i) * 2, int64(i) * 3}, []uint32{4, 5, 6})
 		}
-		b, err := tw.write(&buf)
-		if err != nil {
+		var b bytes.Buffer
+		if err := tw.write(&b, &buf); err != nil {
 			t.Fatal(err)
 		}
-		f, err := parquet.OpenFile(bytes.NewReader(b), int64(len(b)))
+		f, err := parquet.OpenFile(bytes.NewReader(b.Bytes()), int64(b.Len()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,31 +178,44 @@ func TestTableIsParquet(t *testing.T) {
 	}
 }
 
-// Any rows of a table are read back, from any row on.
+// Any rows of a table are read back, from any row on, also those of kinds with fewer sample types than others.
 func TestTableRoundTrip(t *testing.T) {
-	tw := newTableWriter(1)
+	tw := newTableWriter(2)
+	var buf rowBuffer
 	rapid.Check(t, func(t *rapid.T) {
-		var buf rowBuffer
-		n := rapid.SampledFrom([]int{1, 2, 33, 129, 1024, 1025, 3000}).Draw(t, "rows")
+		buf.reset()
+		n := rapid.SampledFrom([]int{1, 2, 33, 129, 1024, 1025, 2048, 3000}).Draw(t, "rows")
 		wild := rapid.Int64().Draw(t, "wild")
+		second := rapid.IntRange(0, n-1).Draw(t, "second type from row")
+		want := make([][]int64, len(tableColumns(2)))
 		for i := range n {
 			p := Profile{Time: int64(i) * wild, Series: uint32(i), Duration: wild ^ int64(i), Period: -int64(i)}
 			p.ID[i%16] = byte(i)
-			buf.append(7, &p, i, []int64{wild - int64(i)}, []uint32{uint32(i), uint32(wild)})
+			totals, lengths := []int64{wild - int64(i)}, []uint32{uint32(i), uint32(wild)}
+			row := []int64{7, p.Time, int64(i), int64(binary.BigEndian.Uint64(p.ID[:])), int64(binary.BigEndian.Uint64(p.ID[8:])),
+				p.Duration, p.Period, int64(i), totals[0], 0, int64(lengths[0]), int64(lengths[1]), 0}
+			if i >= second {
+				totals, lengths = append(totals, wild*3), append(lengths, 9)
+				row[9], row[12] = wild*3, 9
+			}
+			buf.append(7, &p, i, totals, lengths)
+			for c, v := range row {
+				want[c] = append(want[c], v)
+			}
 		}
-		b, err := tw.write(&buf)
-		if err != nil {
+		var b bytes.Buffer
+		if err := tw.write(&b, &buf); err != nil {
 			t.Fatal(err)
 		}
-		table, err := parseTable(b)
+		table, err := parseTable(b.Bytes())
 		if err != nil {
 			t.Fatal(err)
 		}
 		from := rapid.IntRange(0, n).Draw(t, "from")
 		to := rapid.IntRange(from, n).Draw(t, "to")
-		for c := range tableColumns(1) {
+		for c := range want {
 			got, err := table.read(nil, c, int64(from), int64(to-from))
-			if err != nil || !slices.Equal(got, buf.column(c)[from:to]) {
+			if err != nil || !slices.Equal(got, want[c][from:to]) {
 				t.Fatalf("rows %d to %d of column %d: %v, error %v", from, to, c, got, err)
 			}
 		}

@@ -215,13 +215,9 @@ func (g *group) loadTrees(ctx context.Context, i uint32) (trees, error) {
 
 // readStackTree reads the stack tree of a TREES section and keeps nothing: a merge has no use for the call tree. The
 // section is decoded by decode, which may know it from elsewhere, and which says whether there is a call tree.
-func (g *group) readStackTree(ctx context.Context, i uint32, decode func([]byte, symbols.Counts) (*profile.StackTree, bool, error)) (*profile.StackTree, error) {
-	t, err := g.loadSymbols(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (g *group) readStackTree(ctx context.Context, i uint32, decode func([]byte) (*profile.StackTree, bool, error)) (*profile.StackTree, error) {
 	return load(ctx, g, g.meta.Sections[i], func(b []byte) (*profile.StackTree, error) {
-		stack, hasCall, err := decode(b, t.counts)
+		stack, hasCall, err := decode(b)
 		if err == nil && g.meta.GetSorted() != hasCall {
 			err = errCallTree(g, hasCall)
 		}

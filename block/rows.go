@@ -7,6 +7,7 @@ import (
 	"math"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/profile"
 )
 
@@ -68,12 +69,12 @@ func (r *RowsWriter) Append(p Profile, stacks []uint32, values [][]int64) error 
 }
 
 // appendRuns is Append for a profile whose values are runs of another object, with the totals it has there.
-func (r *RowsWriter) appendRuns(p Profile, stacks []uint32, runs [][]byte, totals []int64) error {
+func (r *RowsWriter) appendRuns(p Profile, stacks []uint32, runs []samples.Run, totals []int64) error {
 	if err := r.check(&p, stacks, totals); err != nil {
 		return err
 	}
 	r.begin()
-	r.scratch.lengths = r.samples.writer.AppendRun(stacks, runs, r.scratch.lengths[:0])
+	r.scratch.lengths = r.samples.writer.AppendRuns(stacks, runs, r.scratch.lengths[:0])
 	r.commit(&p, len(stacks), totals)
 	return r.g.w.err
 }

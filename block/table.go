@@ -1,10 +1,13 @@
 package block
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"reflect"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -59,16 +62,63 @@ type Profile struct {
 }
 
 // rowBuffer holds the rows of a group's PROFILES table until the group is closed, column by column, because
-// only then is it known how many sample types the table must hold.
+// only then is it known how many sample types the table must hold. All but the rows of the last page are packed as the
+// table will have them, into a quarter: a group may have millions.
 type rowBuffer struct {
-	rows    int
+	rows   int
+	packed []packedRows
+	size   int64 // of what is packed
+	// The rows that are not packed.
 	fixed   [fixedColumns][]int64
 	totals  [][]int64
 	lengths [][]int64 // the stack column first
 }
 
+// packedRows are the rows of one page: columns of delta encoding, where nil is nothing but zeros.
+type packedRows struct {
+	fixed           [fixedColumns][]byte
+	totals, lengths [][]byte
+}
+
+// pack packs the rows of a whole page.
+func (b *rowBuffer) pack() {
+	var p packedRows
+	for i, column := range b.fixed {
+		p.fixed[i] = b.encode(column)
+		b.fixed[i] = column[:0]
+	}
+	p.totals, p.lengths = b.packAll(b.totals), b.packAll(b.lengths)
+	b.packed = append(b.packed, p)
+}
+
+func (b *rowBuffer) packAll(columns [][]int64) [][]byte {
+	packed := make([][]byte, len(columns))
+	for i, column := range columns {
+		if len(column) > 0 {
+			packed[i] = b.encode(pad(column, tablePageRows))
+		}
+		columns[i] = column[:0]
+	}
+	return packed
+}
+
+func (b *rowBuffer) encode(column []int64) []byte {
+	out, err := parquet.DeltaBinaryPacked.EncodeInt64(nil, column)
+	if err != nil {
+		panic(fmt.Sprintf("block: encode numbers: %v", err)) // there is nothing that could fail
+	}
+	out = slices.Clip(out)
+	b.size += int64(len(out)) + 24
+	return out
+}
+
+// held is the memory that the rows take, besides that of one page.
+func (b *rowBuffer) held() int64 { return b.size }
+
 func (b *rowBuffer) reset() {
-	b.rows = 0
+	b.rows, b.size = 0, 0
+	clear(b.packed)
+	b.packed = b.packed[:0]
 	for i := range b.fixed {
 		b.fixed[i] = b.fixed[i][:0]
 	}
@@ -76,6 +126,11 @@ func (b *rowBuffer) reset() {
 }
 
 func (b *rowBuffer) append(kind uint32, p *Profile, samples int, totals []int64, lengths []uint32) {
+	open := b.rows - len(b.packed)*tablePageRows
+	if open == tablePageRows {
+		b.pack()
+		open = 0
+	}
 	for i, v := range [fixedColumns]int64{
 		int64(kind), p.Time, int64(p.Series), int64(binary.BigEndian.Uint64(p.ID[:8])), int64(binary.BigEndian.Uint64(p.ID[8:])),
 		p.Duration, p.Period, int64(samples),
@@ -84,11 +139,11 @@ func (b *rowBuffer) append(kind uint32, p *Profile, samples int, totals []int64,
 	}
 	b.totals = grow(b.totals, len(totals))
 	for i, v := range totals {
-		b.totals[i] = append(pad(b.totals[i], b.rows), v)
+		b.totals[i] = append(pad(b.totals[i], open), v)
 	}
 	b.lengths = grow(b.lengths, len(lengths))
 	for i, v := range lengths {
-		b.lengths[i] = append(pad(b.lengths[i], b.rows), int64(v))
+		b.lengths[i] = append(pad(b.lengths[i], open), int64(v))
 	}
 	b.rows++
 }
@@ -117,21 +172,46 @@ func pad(column []int64, n int) []int64 {
 // types returns how many sample types the table must have room for.
 func (b *rowBuffer) types() int { return len(b.totals) }
 
-// column returns column i of the table.
-func (b *rowBuffer) column(i int) []int64 {
-	n := b.types()
+// column calls f with the rows of column i of the table, page by page. They live until f returns.
+func (b *rowBuffer) column(i int, f func([]int64) error) error {
+	types := b.types()
+	open := func() []int64 { return b.fixed[i] }
+	packed := func(p *packedRows) []byte { return p.fixed[i] }
 	switch {
 	case i < fixedColumns:
-		return b.fixed[i]
-	case i < stackBytesColumn(n):
+	case i < stackBytesColumn(types):
 		i -= fixedColumns
-		b.totals[i] = pad(b.totals[i], b.rows)
-		return b.totals[i]
+		open = func() []int64 { return at(b.totals, i) }
+		packed = func(p *packedRows) []byte { return at(p.totals, i) }
+	default:
+		i -= stackBytesColumn(types)
+		open = func() []int64 { return at(b.lengths, i) }
+		packed = func(p *packedRows) []byte { return at(p.lengths, i) }
 	}
-	i -= stackBytesColumn(n)
-	b.lengths = grow(b.lengths, n+1)
-	b.lengths[i] = pad(b.lengths[i], b.rows)
-	return b.lengths[i]
+	for p := range b.packed {
+		column := make([]int64, 0, tablePageRows)
+		if bytes := packed(&b.packed[p]); bytes != nil {
+			var err error
+			if column, err = parquet.DeltaBinaryPacked.DecodeInt64(column, bytes); err != nil {
+				return err
+			}
+		}
+		if err := f(pad(column, tablePageRows)); err != nil {
+			return err
+		}
+	}
+	if b.rows == 0 {
+		return nil
+	}
+	return f(pad(open(), b.rows-len(b.packed)*tablePageRows))
+}
+
+// at returns item i, nil if there are fewer.
+func at[T any](items [][]T, i int) []T {
+	if i < len(items) {
+		return items[i]
+	}
+	return nil
 }
 
 // tableWriter writes PROFILES tables of one number of sample types.
@@ -142,12 +222,14 @@ func (b *rowBuffer) column(i int) []int64 {
 type tableWriter struct {
 	types  int
 	schema *parquet.Schema
-	out    bytes.Buffer
+	out    *bufio.Writer
 	values []parquet.Value
 }
 
 func newTableWriter(types int) *tableWriter {
-	return &tableWriter{types: types, schema: tableSchema(types), values: make([]parquet.Value, tablePageRows)}
+	return &tableWriter{
+		types: types, schema: tableSchema(types), out: bufio.NewWriterSize(nil, 64<<10), values: make([]parquet.Value, tablePageRows),
+	}
 }
 
 func (t *tableWriter) writer(rows int) *parquet.GenericWriter[any] {
@@ -164,7 +246,7 @@ func (t *tableWriter) writer(rows int) *parquet.GenericWriter[any] {
 	for _, name := range tableColumns(t.types)[colIDHigh:] {
 		options = append(options, parquet.SkipPageBounds(name), parquet.SkipPageStatistics(name))
 	}
-	return parquet.NewGenericWriter[any](&t.out, append(options, t.schema)...)
+	return parquet.NewGenericWriter[any](t.out, append(options, t.schema)...)
 }
 
 // tableSchema describes the table by a struct, because parquet.Group would sort the columns by name.
@@ -187,26 +269,25 @@ func tableSchema(types int) *parquet.Schema {
 	return parquet.NewSchema("profiles", parquet.SchemaOf(reflect.New(reflect.StructOf(fields)).Interface()))
 }
 
-// write returns the table of the buffer's rows. The bytes live until the next call.
-func (t *tableWriter) write(b *rowBuffer) ([]byte, error) {
-	t.out.Reset()
+// write writes the table of the buffer's rows.
+func (t *tableWriter) write(out io.Writer, b *rowBuffer) error {
+	t.out.Reset(out)
 	w := t.writer(b.rows)
 	for i, cw := range w.ColumnWriters() {
-		column := b.column(i)
-		for len(column) > 0 {
-			n := min(len(column), tablePageRows)
-			for j, v := range column[:n] {
+		err := b.column(i, func(page []int64) error {
+			for j, v := range page {
 				t.values[j] = parquet.Int64Value(v)
 			}
 			// A full page is flushed by the writer itself: all columns have the same rows on a page.
-			if _, err := cw.WriteRowValues(t.values[:n]); err != nil {
-				return nil, fmt.Errorf("write column %s of the profiles: %w", tableColumns(t.types)[i], err)
-			}
-			column = column[n:]
+			_, err := cw.WriteRowValues(t.values[:len(page)])
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("write column %s of the profiles: %w", tableColumns(t.types)[i], err)
 		}
 	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("write the profiles: %w", err)
+	if err := errors.Join(w.Close(), t.out.Flush()); err != nil {
+		return fmt.Errorf("write the profiles: %w", err)
 	}
-	return t.out.Bytes(), nil
+	return nil
 }

@@ -135,13 +135,22 @@ func (c *tableColumn) fill(pages []format.PageLocation, rows, size int64) error 
 
 // read appends rows [from, from+n) of a column to dst, decoding only the pages they are on.
 func (t *table) read(dst []int64, col int, from, n int64) ([]int64, error) {
+	return t.readPages(dst, col, from, n, t.recently)
+}
+
+// readOnce is read for who has large tables and goes through them: no page is kept.
+func (t *table) readOnce(dst []int64, col int, from, n int64) ([]int64, error) {
+	return t.readPages(dst, col, from, n, func(col, p int) ([]int64, error) { return t.page(&t.columns[col], p) })
+}
+
+func (t *table) readPages(dst []int64, col int, from, n int64, decode func(col, p int) ([]int64, error)) ([]int64, error) {
 	c := &t.columns[col]
 	if from < 0 || n < 0 || from > t.rows || n > t.rows-from {
 		return nil, fmt.Errorf("%w: rows %d to %d of %d", ErrCorrupt, from, from+n, t.rows)
 	}
 	p := sort.Search(len(c.offsets)-1, func(p int) bool { return c.first[p+1] > from })
 	for ; n > 0; p++ {
-		page, err := t.recently(col, p)
+		page, err := decode(col, p)
 		if err != nil {
 			return nil, fmt.Errorf("page %d of column %s: %w", p, tableColumns(t.types)[col], err)
 		}

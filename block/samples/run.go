@@ -68,11 +68,18 @@ func Add(nodes []uint32, run []byte, factor int64, sums []int64) error {
 		v := uint64(run[pos])
 		pos++
 		if v >= 0x80 {
-			var n int
-			if v, n = binary.Uvarint(run[pos-1:]); n <= 0 || v > math.MaxInt64 {
-				return errShort(uint32(len(nodes)))
+			v &= 0x7f
+			for shift := uint(7); ; shift += 7 {
+				if pos >= len(run) || shift > 56 {
+					return errShort(uint32(len(nodes)))
+				}
+				b := run[pos]
+				pos++
+				v |= uint64(b&0x7f) << shift
+				if b < 0x80 {
+					break
+				}
 			}
-			pos += n - 1
 		}
 		sums[node] += int64(v) * factor
 	}
