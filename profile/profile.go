@@ -24,10 +24,15 @@ type SampleLabel struct {
 // the values Values[i*w:(i+1)*w] with w = len(SampleTypes), and the labels
 // SampleLabels[LabelEnds[i-1]:LabelEnds[i]].
 //
+// A Profile that a decoder has filled is Wire; any other has to be encoded before it can be sent to another process.
+//
 // A Profile is not safe for concurrent use. Its strings point into Symbols.Data, which lives as long as the
 // Profile is not decoded into again.
 type Profile struct {
 	Symbols
+	// Wire says that Data is this profile in its wire form. Whoever changes anything but the times, Spans and Traces before
+	// Normalise sets it to false.
+	Wire bool
 
 	SampleTypes []ValueType
 	PeriodType  ValueType
@@ -42,12 +47,12 @@ type Profile struct {
 	LabelEnds    []uint32
 	SampleLabels []SampleLabel
 	// Times are when a sample was seen, Unix nanoseconds: those of sample i are Times[TimeEnds[i-1]:TimeEnds[i]].
-	// Both are empty if the profile does not say.
+	// Both are empty if the profile does not say. Normalise sorts those of each sample.
 	Times    []int64
 	TimeEnds []uint32
 
-	// Spans and Traces are filled by Normalise: of each sample the request that it was taken in. A column is
-	// empty if no sample has such an id.
+	// Spans and Traces are filled by Normalise, if not before: of each sample the request that it was taken in. A column is
+	// empty if no sample has such an id. A label of a sample wins over what is there before.
 	Spans  []SpanID
 	Traces []TraceID
 	// Series is filled by Normalise: which samples belong to which series.
@@ -71,6 +76,7 @@ type SeriesRows struct {
 // Reset empties the profile, but for the entries of index 0, and keeps its memory.
 func (p *Profile) Reset() {
 	p.Symbols.reset()
+	p.Wire = false
 	p.SampleTypes = p.SampleTypes[:0]
 	p.PeriodType, p.Period, p.TimeNanos, p.DurationNanos = ValueType{}, 0, 0, 0
 	p.StackEnds, p.Stacks, p.Values = p.StackEnds[:0], p.Stacks[:0], p.Values[:0]
@@ -90,6 +96,18 @@ func (p *Profile) Bytes() int {
 
 // Samples returns the number of samples.
 func (p *Profile) Samples() int { return len(p.StackEnds) }
+
+// TimesOf returns when sample i was seen, nil if the profile does not say.
+func (p *Profile) TimesOf(i int) []int64 {
+	if len(p.TimeEnds) == 0 {
+		return nil
+	}
+	start := uint32(0)
+	if i > 0 {
+		start = p.TimeEnds[i-1]
+	}
+	return p.Times[start:p.TimeEnds[i]]
+}
 
 // Stack returns the locations of sample i, leaf first.
 func (p *Profile) Stack(i int) []uint32 {

@@ -71,6 +71,7 @@ func (d *Decoder) Decode(body []byte, lim Limits, p *profile.Profile) error {
 		p.Data = data
 		err = d.read(true)
 	}
+	p.Wire = err == nil
 	return err
 }
 

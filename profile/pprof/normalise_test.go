@@ -92,17 +92,17 @@ func modelled(p *profile.Profile, lim profile.Limits) (sums map[string][]*big.In
 
 // span and trace return what the columns say of a sample as text, empty if nothing.
 func span(p *profile.Profile, sample uint32) string {
-	if len(p.Spans) == 0 || p.Spans[sample] == (profile.SpanID{}) {
+	if len(p.Spans) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%x", p.Spans[sample])
+	return p.Spans[sample].String()
 }
 
 func trace(p *profile.Profile, sample uint32) string {
-	if len(p.Traces) == 0 || p.Traces[sample] == (profile.TraceID{}) {
+	if len(p.Traces) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%x", p.Traces[sample])
+	return p.Traces[sample].String()
 }
 
 func TestNormaliseAnyProfile(t *testing.T) {
