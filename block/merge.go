@@ -93,6 +93,7 @@ type scratch struct {
 	stacks                   []uint32
 	totals                   []int64
 	lengths                  []uint32
+	extras                   Extras
 	pages                    []*page // that no group uses
 	kindRollups              kindRollups
 }
@@ -106,7 +107,7 @@ const maxIdle = 64 << 20
 func (s *scratch) release() {
 	s.subset.names.Data = nil
 	clear(s.runs)
-	size := s.table.Bytes() + s.call.Bytes() + s.tree.Bytes() + cap(s.union.nodes)*int(unsafe.Sizeof(unionNode{}))
+	size := s.table.Bytes() + s.call.Bytes() + s.tree.Bytes() + cap(s.union.nodes)*int(unsafe.Sizeof(unionNode{})) + s.extras.Bytes()
 	for _, p := range s.pages {
 		p.reset(0)
 		for _, memory := range p.memory {

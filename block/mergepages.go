@@ -68,7 +68,7 @@ func (m *merger) copyStacks(rw *RowsWriter, s *Samples, in *input, r *ref, serie
 		from, to := in.profiles.offsets[1+c][i], in.profiles.offsets[1+c][i+1]
 		m.lengths = append(m.lengths, uint32(to-from))
 	}
-	if err := rw.appendCopied(in.profile(r, series), stacks, m.lengths, m.totals); err != nil || sums == nil {
+	if err := rw.appendCopied(in.profile(r, series), stacks, m.lengths, s.profiles.extraLengths(i), m.totals); err != nil || sums == nil {
 		return err
 	}
 	return sums.addRuns(s, i, stacks)

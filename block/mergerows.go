@@ -52,6 +52,9 @@ func (t *tally) check(rw *RowsWriter) error {
 			wrote.sums[i] += uint64(s)
 		}
 	}
+	if rw.extras != t.extras {
+		return fmt.Errorf("%w: the sources have %d bytes of spans, traces and times, their contents %d", ErrCorrupt, t.extras, rw.extras)
+	}
 	if wrote.profiles != t.profiles || wrote.samples != t.samples || !slices.Equal(wrote.sums, t.sums) {
 		return fmt.Errorf("%w: the sources have %d profiles with %d rows that sum to %d, their contents %d with %d that sum to %d",
 			ErrCorrupt, t.profiles, t.samples, t.sums, wrote.profiles, wrote.samples, wrote.sums)
@@ -126,7 +129,11 @@ func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, p Profile, i
 		}
 		m.runs = append(m.runs, run)
 	}
-	if err := rw.appendRuns(p, stacks, m.runs, m.totals); err != nil || sums == nil {
+	extras, err := s.extraRuns(i)
+	if err != nil {
+		return err
+	}
+	if err := rw.appendRuns(p, stacks, m.runs, &extras, m.totals); err != nil || sums == nil {
 		return err
 	}
 	return sums.addRuns(s, i, stacks)
@@ -154,12 +161,16 @@ func (m *merger) renumber(s *Samples, in *input, i int) (stacks []uint32, ascend
 	}
 	ascending = true
 	to := in.tree.to
-	last := int64(-1)
+	step := int64(1)
+	if s.profiles.tagged(i) {
+		step = 0 // a node may come again
+	}
+	next := int64(0)
 	for j, n := range stacks {
 		n = to[n]
 		stacks[j] = n
-		ascending = ascending && int64(n) > last
-		last = int64(n)
+		ascending = ascending && int64(n) >= next
+		next = int64(n) + step
 	}
 	m.totals = m.totals[:0]
 	for c := range in.profiles.Totals {
@@ -175,8 +186,13 @@ func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, sta
 	if err != nil {
 		return err
 	}
+	extras, err := s.readExtras(i)
+	if err != nil {
+		return err
+	}
 	if !ascending {
 		stacks, values = m.sortRows(stacks, values, int(rw.nodes))
+		extras = m.sortExtras(extras)
 	}
 	for c, vs := range values {
 		if total, ok := sum(vs); !ok || total != m.totals[c] {
@@ -184,7 +200,7 @@ func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, sta
 				storagev1.SectionType_SECTION_TYPE_PROFILES, m.totals[c])
 		}
 	}
-	if err := rw.Append(p, stacks, values); err != nil || sums == nil {
+	if err := rw.AppendExtras(p, stacks, values, extras); err != nil || sums == nil {
 		return err
 	}
 	for c := range values {
@@ -217,6 +233,26 @@ func (m *merger) sortRows(stacks []uint32, values [][]int64, nodes int) ([]uint3
 		m.values[c] = out
 	}
 	return m.stacks, m.values[:len(values)]
+}
+
+// sortExtras puts the extra columns of a profile in the order in which sortRows has put its rows. Rows of one stack node
+// have stayed as they were.
+func (m *merger) sortExtras(x *Extras) *Extras {
+	m.extras.Reset()
+	for _, o := range m.order {
+		i := uint32(o)
+		if len(x.Spans) > 0 {
+			m.extras.Spans = append(m.extras.Spans, x.Spans[i])
+		}
+		if len(x.Traces) > 0 {
+			m.extras.Traces = append(m.extras.Traces, x.Traces[i])
+		}
+		if len(x.TimeEnds) > 0 {
+			m.extras.Times = append(m.extras.Times, x.TimesOf(int(i))...)
+			m.extras.TimeEnds = append(m.extras.TimeEnds, uint32(len(m.extras.Times)))
+		}
+	}
+	return &m.extras
 }
 
 // sweepRows fills m.order by a sweep over a bit per node, which is several times cheaper than sorting where a profile

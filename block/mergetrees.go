@@ -200,5 +200,5 @@ func (in *input) samples(ctx context.Context, idle *[]*page) (*Samples, error) {
 	for i := range columns {
 		columns[i] = i
 	}
-	return in.rows.samples(ctx, in.profiles, in.group.page(in.rows.meta.GetSamplesSection(), 1+types, idle), len(in.tree.stack.Parents), columns)
+	return in.rows.samples(ctx, in.profiles, in.group.page(in.rows.meta.GetSamplesSection(), 1+types+len(in.rows.meta.GetColumns()), idle), len(in.tree.stack.Parents), columns)
 }

@@ -70,6 +70,8 @@ type ref struct {
 type tally struct {
 	profiles, samples uint64
 	sums              []uint64
+	// extras are the bytes of runs in the extra columns: a merge changes their order at most.
+	extras extraTotals
 }
 
 func (u *unit) profiles() (n int) {
@@ -199,6 +201,10 @@ func (t *tally) add(rows *Rows, ps *Profiles) error {
 	for i, s := range rows.Sums {
 		t.sums[i] += uint64(s)
 	}
+	for i := range ps.Len() {
+		n := ps.extraLengths(i)
+		t.extras.add(&n)
+	}
 	return nil
 }
 
@@ -253,4 +259,6 @@ func (k *unitKind) drop(r ref) {
 	for c := range k.expect.sums {
 		k.expect.sums[c] -= uint64(in.profiles.Totals[c][r.index])
 	}
+	n := in.profiles.extraLengths(int(r.index))
+	k.expect.extras.sub(&n)
 }

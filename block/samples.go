@@ -22,6 +22,9 @@ type Samples struct {
 	// What Profile returns.
 	stacks []uint32
 	values [][]int64
+	extras Extras
+
+	decoder samples.Decoder
 }
 
 // page is one inflated page of a section. A merge shares it between the services that have rows on it.
@@ -64,12 +67,12 @@ func (r *Rows) Samples(ctx context.Context, p *Profiles, columns ...int) (*Sampl
 	if err != nil {
 		return nil, err
 	}
-	return r.samples(ctx, p, newPage(1+types), len(t.stack.Parents), columns)
+	return r.samples(ctx, p, newPage(1+types+len(r.meta.GetColumns())), len(t.stack.Parents), columns)
 }
 
 // samples is Samples with the page to use and the number of stack nodes.
 func (r *Rows) samples(ctx context.Context, p *Profiles, page *page, nodes int, columns []int) (*Samples, error) {
-	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+len(r.Kind.SampleTypes))
+	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+len(r.Kind.SampleTypes), ExtrasOf(r.meta)...)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +86,8 @@ func (r *Rows) samples(ctx context.Context, p *Profiles, page *page, nodes int, 
 // their stack nodes. Sums must have an entry for every node of the stack tree.
 func (s *Samples) Sum(column int, selected func(i int) bool, sums []int64) (err error) {
 	defer s.wrap(&err)
-	if column < 0 || 1+column >= s.section.Columns() || len(sums) < s.nodes {
-		return fmt.Errorf("sample type %d of %d, %d sums for %d stack nodes", column, s.section.Columns()-1, len(sums), s.nodes)
+	if types := len(s.rows.Kind.SampleTypes); column < 0 || column >= types || len(sums) < s.nodes {
+		return fmt.Errorf("sample type %d of %d, %d sums for %d stack nodes", column, types, len(sums), s.nodes)
 	}
 	for i, n := range s.profiles.Samples {
 		if n == 0 || selected != nil && !selected(i) {
@@ -106,7 +109,7 @@ func (s *Samples) Sum(column int, selected func(i int) bool, sums []int64) (err 
 }
 
 // Profile returns the rows of profile i: its stack nodes, ascending, and a slice of values for each column
-// asked for. They live until the next call.
+// asked for. They live until the next call. A node is there once for each span and trace that Extras tells.
 func (s *Samples) Profile(i int) (stacks []uint32, values [][]int64, err error) {
 	defer s.wrap(&err)
 	if stacks, err = s.stackNodes(i); err != nil {
@@ -146,6 +149,9 @@ func (s *Samples) stackNodes(i int) ([]uint32, error) {
 		return nil, fmt.Errorf("%w: %d rows in %d bytes", ErrCorrupt, n, len(run))
 	}
 	s.stacks = resize(s.stacks, n)
+	if s.profiles.tagged(i) {
+		return s.stacks, samples.RepeatedStacks(s.stacks, run, s.nodes)
+	}
 	return s.stacks, samples.Stacks(s.stacks, run, s.nodes)
 }
 

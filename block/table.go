@@ -8,6 +8,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/profile"
 )
 
@@ -30,23 +31,46 @@ const (
 
 var fixedNames = [fixedColumns]string{"kind", "time", "series", "id_hi", "id_lo", "duration", "period", "samples"}
 
-// tableColumns returns the names of the columns of a table for that many sample types.
-func tableColumns(types int) []string {
+// extraNames are the columns at the end, those of extra columns that no profile has left out.
+var extraNames = [samples.NumExtras]string{"span_bytes", "trace_bytes", "time_bytes"}
+
+// tableShape is what decides which columns a table has: sample types and extra columns.
+type tableShape struct {
+	types  int
+	extras [samples.NumExtras]bool
+}
+
+// names returns the names of the columns.
+func (s tableShape) names() []string {
 	names := append([]string{}, fixedNames[:]...)
-	for i := range types {
+	for i := range s.types {
 		names = append(names, fmt.Sprintf("total_%d", i))
 	}
 	names = append(names, "stack_bytes")
-	for i := range types {
+	for i := range s.types {
 		names = append(names, fmt.Sprintf("value_bytes_%d", i))
+	}
+	for e, has := range s.extras {
+		if has {
+			names = append(names, extraNames[e])
+		}
 	}
 	return names
 }
 
-// Where columns are in a table of that many sample types.
-func totalColumn(i int) int             { return fixedColumns + i }
-func stackBytesColumn(types int) int    { return fixedColumns + types }
-func valueBytesColumn(types, i int) int { return fixedColumns + types + 1 + i }
+// Where columns are in a table.
+func totalColumn(i int) int               { return fixedColumns + i }
+func (s tableShape) stackBytes() int      { return fixedColumns + s.types }
+func (s tableShape) valueBytes(i int) int { return fixedColumns + s.types + 1 + i }
+func (s tableShape) extraBytes(e samples.Extra) (i int, ok bool) {
+	i = s.valueBytes(s.types)
+	for _, has := range s.extras[:e] {
+		if has {
+			i++
+		}
+	}
+	return i, s.extras[e]
+}
 
 // Profile is one row of the PROFILES table as it is appended.
 type Profile struct {
@@ -64,7 +88,8 @@ type rowBuffer struct {
 	rows    int
 	fixed   [fixedColumns][]int64
 	totals  [][]int64
-	lengths [][]int64 // the stack column first
+	lengths [][]int64                  // the stack column first
+	extras  [samples.NumExtras][]int64 // empty as long as all are 0
 }
 
 func (b *rowBuffer) reset() {
@@ -73,12 +98,15 @@ func (b *rowBuffer) reset() {
 		b.fixed[i] = b.fixed[i][:0]
 	}
 	b.totals, b.lengths = b.totals[:0], b.lengths[:0]
+	for e := range b.extras {
+		b.extras[e] = b.extras[e][:0]
+	}
 }
 
-func (b *rowBuffer) append(kind uint32, p *Profile, samples int, totals []int64, lengths []uint32) {
+func (b *rowBuffer) append(kind uint32, p *Profile, rows int, totals []int64, lengths []uint32, extras *extraLengths) {
 	for i, v := range [fixedColumns]int64{
 		int64(kind), p.Time, int64(p.Series), int64(binary.BigEndian.Uint64(p.ID[:8])), int64(binary.BigEndian.Uint64(p.ID[8:])),
-		p.Duration, p.Period, int64(samples),
+		p.Duration, p.Period, int64(rows),
 	} {
 		b.fixed[i] = append(b.fixed[i], v)
 	}
@@ -89,6 +117,11 @@ func (b *rowBuffer) append(kind uint32, p *Profile, samples int, totals []int64,
 	b.lengths = grow(b.lengths, len(lengths))
 	for i, v := range lengths {
 		b.lengths[i] = append(pad(b.lengths[i], b.rows), int64(v))
+	}
+	for e, v := range extras {
+		if v > 0 {
+			b.extras[e] = append(pad(b.extras[e], b.rows), int64(v))
+		}
 	}
 	b.rows++
 }
@@ -114,40 +147,54 @@ func pad(column []int64, n int) []int64 {
 	return column
 }
 
-// types returns how many sample types the table must have room for.
-func (b *rowBuffer) types() int { return len(b.totals) }
+// shape returns what the table must have room for.
+func (b *rowBuffer) shape() tableShape {
+	s := tableShape{types: len(b.totals)}
+	for e, lengths := range b.extras {
+		s.extras[e] = len(lengths) > 0
+	}
+	return s
+}
 
 // column returns column i of the table.
 func (b *rowBuffer) column(i int) []int64 {
-	n := b.types()
+	s := b.shape()
 	switch {
 	case i < fixedColumns:
 		return b.fixed[i]
-	case i < stackBytesColumn(n):
+	case i < s.stackBytes():
 		i -= fixedColumns
 		b.totals[i] = pad(b.totals[i], b.rows)
 		return b.totals[i]
+	case i < s.valueBytes(s.types):
+		i -= s.stackBytes()
+		b.lengths = grow(b.lengths, s.types+1)
+		b.lengths[i] = pad(b.lengths[i], b.rows)
+		return b.lengths[i]
 	}
-	i -= stackBytesColumn(n)
-	b.lengths = grow(b.lengths, n+1)
-	b.lengths[i] = pad(b.lengths[i], b.rows)
-	return b.lengths[i]
+	for e := range b.extras {
+		if at, ok := s.extraBytes(samples.Extra(e)); ok && at == i {
+			b.extras[e] = pad(b.extras[e], b.rows)
+			return b.extras[e]
+		}
+	}
+	return nil
 }
 
-// tableWriter writes PROFILES tables of one number of sample types.
+// tableWriter writes PROFILES tables of one shape.
 //
 // It keeps the schema, which reflection makes dear to build, and a new parquet.Writer per table: Writer.Reset of
 // parquet-go v0.32.0 erases the names of columns that the next file's metadata should repeat
 // (parquet-go issue 602), which kiln's own reader would not miss and every other would.
 type tableWriter struct {
-	types  int
+	shape  tableShape
 	schema *parquet.Schema
 	out    bytes.Buffer
 	values []parquet.Value
 }
 
-func newTableWriter(types int) *tableWriter {
-	return &tableWriter{types: types, schema: tableSchema(types), values: make([]parquet.Value, tablePageRows)}
+func newTableWriter(s tableShape) *tableWriter {
+	return &tableWriter{shape: s, schema: tableSchema(s), values: make([]parquet.Value, tablePageRows)}
 }
 
 func (t *tableWriter) writer(rows int) *parquet.GenericWriter[any] {
@@ -161,16 +208,16 @@ func (t *tableWriter) writer(rows int) *parquet.GenericWriter[any] {
 	}
 	// Readers skip pages by kind, time and series. What pages hold of anything else would only take room: a small
 	// table is mostly footer.
-	for _, name := range tableColumns(t.types)[colIDHigh:] {
+	for _, name := range t.shape.names()[colIDHigh:] {
 		options = append(options, parquet.SkipPageBounds(name), parquet.SkipPageStatistics(name))
 	}
 	return parquet.NewGenericWriter[any](&t.out, append(options, t.schema)...)
 }
 
 // tableSchema describes the table by a struct, because parquet.Group would sort the columns by name.
-func tableSchema(types int) *parquet.Schema {
+func tableSchema(s tableShape) *parquet.Schema {
 	var fields []reflect.StructField
-	for i, name := range tableColumns(types) {
+	for i, name := range s.names() {
 		tag := name + ",delta"
 		switch i {
 		case colTime:
@@ -200,7 +247,7 @@ func (t *tableWriter) write(b *rowBuffer) ([]byte, error) {
 			}
 			// A full page is flushed by the writer itself: all columns have the same rows on a page.
 			if _, err := cw.WriteRowValues(t.values[:n]); err != nil {
-				return nil, fmt.Errorf("write column %s of the profiles: %w", tableColumns(t.types)[i], err)
+				return nil, fmt.Errorf("write column %s of the profiles: %w", t.shape.names()[i], err)
 			}
 			column = column[n:]
 		}

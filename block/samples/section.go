@@ -3,6 +3,7 @@ package samples
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/kilndb/kiln/block/column"
@@ -12,6 +13,8 @@ import (
 type Section struct {
 	data    []byte
 	columns int
+	// extras are the last of the columns.
+	extras []Extra
 	// rows[p] is the number of rows before page p; one more entry than pages.
 	rows []uint64
 	// raw[p*columns+c] is the inflated offset at which page p begins in column c; one more line than pages.
@@ -28,8 +31,9 @@ type factor struct {
 	times uint64
 }
 
-// Parse reads the directory of a section with that many columns.
-func Parse(data []byte, columns int) (*Section, error) {
+// Parse reads the directory of a section with so many columns of stacks and values, and after these the extra ones.
+func Parse(data []byte, columns int, extras ...Extra) (*Section, error) {
+	columns += len(extras)
 	if len(data) < 4 {
 		return nil, fmt.Errorf("%w: samples of %d bytes", column.ErrCorrupt, len(data))
 	}
@@ -48,7 +52,7 @@ func Parse(data []byte, columns int) (*Section, error) {
 	if c.Err != nil {
 		return nil, c.Err
 	}
-	s := &Section{data: data[:start], columns: columns}
+	s := &Section{data: data[:start], columns: columns, extras: extras}
 	s.rows = make([]uint64, 1, pages+1)
 	s.raw = make([]uint64, columns, (pages+1)*columns)
 	s.stored = make([]uint64, 1, pages*columns+1)
@@ -72,14 +76,15 @@ func (s *Section) page(c *column.Cursor, p int) error {
 		if c.Err != nil {
 			return c.Err
 		}
-		if n == 0 && raw > 0 {
+		extra := i >= s.columns-len(s.extras)
+		if n == 0 && raw > 0 && !extra {
 			if err := s.multiple(c, p, i, raw); err != nil {
 				return err
 			}
 		} else if err := column.CheckLengths(raw, n); err != nil {
 			return err
 		}
-		if rows == 0 || rows > raw {
+		if rows == 0 || rows > raw && !extra {
 			return fmt.Errorf("%w: page %d has %d rows in %d bytes", column.ErrCorrupt, p, rows, raw)
 		}
 		stored += n
@@ -134,8 +139,14 @@ func (s *Section) Multiply(p, c int, base, dst []byte) ([]byte, error) {
 	return b, nil
 }
 
-// Columns returns the number of columns, the stack column included.
+// Columns returns the number of columns, the stack column and extra ones included.
 func (s *Section) Columns() int { return s.columns }
+
+// Extra returns the number of an extra column; false if the section has no such column.
+func (s *Section) Extra(e Extra) (column int, ok bool) {
+	i := slices.Index(s.extras, e)
+	return s.columns - len(s.extras) + i, i >= 0
+}
 
 // Pages returns the number of pages.
 func (s *Section) Pages() int { return len(s.rows) - 1 }

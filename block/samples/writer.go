@@ -27,6 +27,7 @@ type Writer struct {
 	frame   []byte
 	scratch []uint32
 	stored  []int // the columns of the page at hand that are not multiples
+	extra   extraWriter
 }
 
 // Reset begins a section with that many columns, the stack column included. If out is nil finished
@@ -43,6 +44,7 @@ func (w *Writer) Reset(columns int, level column.Level, out io.Writer) {
 		w.columns[i] = w.columns[i][:0]
 	}
 	w.starts = append(w.starts[:0], make([]uint64, columns)...)
+	w.extra.reset()
 }
 
 // Offsets appends to dst where the next run begins in each inflated column.
@@ -102,7 +104,7 @@ func (w *Writer) appendRun(stacks []uint32, lengths []uint32) []uint32 {
 
 // room cuts the page if the next profile does not fit.
 func (w *Writer) room(rows int) {
-	if w.rows > 0 && w.rows+rows > PageRows {
+	if w.rows > 0 && (w.rows+rows > PageRows || w.extra.bytes() >= extraPageBytes) {
 		w.cut()
 	}
 }
@@ -127,6 +129,7 @@ func (w *Writer) cut() {
 		w.columns[i] = c[:0]
 	}
 	w.stored = w.stored[:0]
+	w.cutExtras()
 	w.total += uint64(w.rows)
 	w.rows = 0
 	w.pages++
@@ -151,7 +154,7 @@ func (w *Writer) AppendStacks(stacks []uint32) uint32 {
 	return w.scratch[0]
 }
 
-// CopyPage ends a page whose stack nodes have been written and whose value columns are those of page p of another
+// CopyPage ends a page whose stack nodes have been written and whose other columns are those of page p of another
 // section, as they are stored there.
 func (w *Writer) CopyPage(s *Section, p int) {
 	w.dir = binary.AppendUvarint(w.dir, uint64(w.rows))
@@ -175,6 +178,7 @@ func (w *Writer) CopyPage(s *Section, p int) {
 		w.dir = binary.AppendUvarint(w.dir, uint64(len(stored)))
 		w.write(stored)
 	}
+	w.copyExtras(s, p)
 	w.total += uint64(w.rows)
 	w.rows = 0
 	w.pages++
@@ -211,9 +215,9 @@ func (w *Writer) Finish() ([]byte, error) {
 	if w.rows > 0 {
 		w.cut()
 	}
-	w.frame = binary.AppendUvarint(w.frame[:0], uint64(len(w.columns)))
+	w.frame = binary.AppendUvarint(w.frame[:0], uint64(len(w.columns)+len(w.Extras())))
 	w.frame = binary.AppendUvarint(w.frame, uint64(w.pages))
-	w.frame = append(w.frame, w.dir...)
+	w.frame = w.directory(w.frame)
 	w.frame = binary.LittleEndian.AppendUint32(w.frame, uint32(len(w.frame)))
 	w.write(w.frame)
 	return w.kept, w.err
