@@ -33,7 +33,8 @@ type Section struct {
 // Column is one column of a section.
 type Column struct {
 	Name string `json:"name"`
-	// Encoding is plain or zstd, in Parquet what Parquet calls it, and mixed where it is not the same everywhere.
+	// Encoding is plain, zstd, or multiple of another column; in Parquet what Parquet calls it; and mixed where it is not
+	// the same everywhere.
 	Encoding string `json:"encoding"`
 	Raw      int64  `json:"raw"`
 	Stored   int64  `json:"stored"`
@@ -131,12 +132,17 @@ func (o *object) takeApart(ctx context.Context, s *Section, b []byte, ref sectio
 		return s.set(c, treesLayouts[form])
 	case storagev1.SectionType_SECTION_TYPE_SAMPLES:
 		names := []string{"stacks"}
+		var extras []samples.Extra
 		if users := o.uses[ref]; len(users) > 0 {
 			for _, t := range o.kind(o.rows(users[0]).GetKind()).SampleTypes {
 				names = append(names, t.Type+" "+t.Unit)
 			}
+			extras = block.ExtrasOf(o.rows(users[0]))
+			for _, e := range extras {
+				names = append(names, e.String())
+			}
 		}
-		return s.pages(b, names)
+		return s.pages(b, names, extras)
 	case storagev1.SectionType_SECTION_TYPE_PROFILES:
 		return o.table(ctx, s, b, ref.group)
 	}
@@ -193,8 +199,8 @@ func nameOf(names []string, i int) string {
 	return fmt.Sprintf("column %d", i)
 }
 
-// pages reads the directory of SAMPLES.
-func (s *Section) pages(b []byte, names []string) error {
+// pages reads the directory of SAMPLES, the last of whose columns are extras.
+func (s *Section) pages(b []byte, names []string, extras []samples.Extra) error {
 	if len(b) < 4 {
 		return fmt.Errorf("%w: samples of %d bytes", block.ErrCorrupt, len(b))
 	}
@@ -204,36 +210,38 @@ func (s *Section) pages(b []byte, names []string) error {
 		return fmt.Errorf("%w: a directory of %d bytes in samples of %d", block.ErrCorrupt, n, len(b))
 	}
 	c := column.Cursor{Data: b[end-int(n) : end]}
-	columns := int(c.Below(math.MaxUint8 + 1))
+	columns := int(c.Below(math.MaxUint8 + samples.NumExtras + 1))
 	if c.Err != nil {
 		return c.Err
 	}
-	section, err := samples.Parse(b, columns) // from here on the directory is known to be good
+	section, err := samples.Parse(b, max(columns-len(extras), 1), extras...)
 	if err != nil {
 		return err
 	}
-	c.Uvarint()
 	s.Columns = make([]Column, columns)
 	for i := range s.Columns {
 		s.Columns[i].Name = nameOf(names, i)
-	}
-	for range section.Pages() {
-		rows := c.Uvarint()
-		for i := range s.Columns {
-			s.Columns[i].page(rows, c.Uvarint(), c.Uvarint())
+		for p := range section.Pages() {
+			s.Columns[i].page(section, p, i)
 		}
 	}
 	s.Counts = map[string]uint64{"rows": section.Rows(), "pages": uint64(section.Pages())}
-	return c.Err
+	return nil
 }
 
-func (c *Column) page(rows, raw, stored uint64) {
-	e := encoding(raw, stored)
+// page adds page p of a column, which is number i of its section.
+func (c *Column) page(s *samples.Section, p, i int) {
+	from, to := s.Bounds(p, i)
+	stored := uint64(len(s.Stored(p, i)))
+	e := encoding(to-from, stored)
+	if _, _, ok := s.Multiple(p, i); ok {
+		e = "multiple"
+	}
 	if len(c.Pages) > 0 && c.Encoding != e {
 		e = "mixed"
 	}
 	c.Encoding = e
-	c.Raw += int64(raw)
+	c.Raw += int64(to - from)
 	c.Stored += int64(stored)
-	c.Pages = append(c.Pages, Page{Rows: rows, Raw: int64(raw), Stored: int64(stored)})
+	c.Pages = append(c.Pages, Page{Rows: uint64(s.PageRows(p)), Raw: int64(to - from), Stored: int64(stored)})
 }
