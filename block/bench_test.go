@@ -145,9 +145,9 @@ func BenchmarkTable(b *testing.B) {
 			var buf rowBuffer
 			for i := range rows {
 				p := Profile{Time: int64(i) * 1e9, ID: profile.NewID(), Duration: 15e9, Period: 10e6}
-				buf.append(0, &p, 300, []int64{int64(i) * 7, int64(i) * 9e6}, []uint32{300, 310, 1000 + uint32(i)})
+				buf.append(0, &p, 300, []int64{int64(i) * 7, int64(i) * 9e6}, []uint32{300, 310, 1000 + uint32(i)}, &extraLengths{})
 			}
-			t := newTableWriter(2)
+			t := newTableWriter(tableShape{types: 2})
 			b.ReportAllocs()
 			start := cpuTime()
 			var table bytes.Buffer

@@ -43,8 +43,8 @@ func Merge(ctx context.Context, tenant string, sources []*Reader, w *Writer) err
 }
 
 // MergeWithin is Merge with a budget of so many bytes of memory, what waits for the garbage collector included. How
-// much of each source is read at a time follows from it. A service of which what must be held does not fit, which is names, trees and PROFILES, is an
-// error that wraps ErrBudget; it names the service.
+// much of each source is read at a time follows from it. If what must be held of a service does not fit, which is names,
+// trees, PROFILES and a page of each source, the error wraps ErrBudget and names the service.
 func MergeWithin(ctx context.Context, budget int64, tenant string, sources []*Reader, w *Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	m := merger{w: w, tenant: tenant, memory: newLedger(budget), groups: map[*group]*mergeGroup{}}
@@ -134,6 +134,7 @@ type scratch struct {
 	stacks                   []uint32
 	totals                   []int64
 	lengths                  []uint32
+	extra                    extraReader
 	pages                    pagePool
 	kindRollups              kindRollups
 }
@@ -153,11 +154,12 @@ func takeScratch(l *ledger) *scratch {
 		s = newScratch()
 	}
 	s.pages.begin(l)
+	s.extra.ledger, s.extra.held = l, 0
 	return s
 }
 
 func (s *scratch) size() int64 {
-	return int64(s.table.Bytes()+s.calls.bytes()+s.tree.Bytes()+s.union.bytes()+s.kindRollups.each.memory()) + s.namesSize() + s.pages.size()
+	return int64(s.table.Bytes()+s.calls.bytes()+s.tree.Bytes()+s.union.bytes()+s.kindRollups.each.memory()+s.extra.bytes()) + s.namesSize() + s.pages.size()
 }
 
 // namesSize is the memory for names that have been united.
@@ -175,6 +177,7 @@ func (s *scratch) release() {
 	}
 	s.known = dropKnown(s.known)
 	clear(s.runs[:cap(s.runs)])
+	s.extra.ledger = nil
 	if s.size() <= maxIdle {
 		idle.Put(s)
 	}

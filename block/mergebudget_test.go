@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 )
@@ -43,6 +44,8 @@ type noise struct {
 	level      uint32
 	profiles   int
 	from, step int64
+	// requests: rows have spans, traces and times, and some stacks a row for each of several spans.
+	requests bool
 }
 
 // write writes an object of one service whose values hardly compress. Of level 0 it is not sorted.
@@ -69,14 +72,27 @@ func (n noise) write(t testing.TB, out io.Writer) {
 	for i := range n.profiles {
 		var nodes []uint32
 		values := make([][]int64, 2)
-		for s := 1; s <= stacks; s += 1 + rng.IntN(2*stacks/rows-1) {
-			nodes = append(nodes, uint32(s))
-			values[0] = append(values[0], rng.Int64N(128))
-			values[1] = append(values[1], rng.Int64N(1<<14))
-		}
+		var x Extras
 		p := Profile{Time: n.from + n.step*int64(i), Series: uint32(i % 10), Duration: 10e9, Period: 1e7}
+		for s := 1; s <= stacks; s += 1 + rng.IntN(2*stacks/rows-1) {
+			spans := 1
+			if n.requests && s%8 == 0 {
+				spans = 2
+			}
+			for again := range spans {
+				nodes = append(nodes, uint32(s))
+				values[0] = append(values[0], rng.Int64N(128))
+				values[1] = append(values[1], rng.Int64N(1<<14))
+				if n.requests {
+					x.Spans = append(x.Spans, profile.SpanID{byte(again), byte(rng.IntN(5)), byte(i)})
+					x.Traces = append(x.Traces, profile.TraceID{15: byte(rng.IntN(3))})
+					x.Times = append(x.Times, p.Time+rng.Int64N(1e9), p.Time+1e9)
+					x.TimeEnds = append(x.TimeEnds, uint32(len(x.Times)))
+				}
+			}
+		}
 		p.ID[0], p.ID[1], p.ID[2] = byte(n.seed), byte(i), byte(i>>8)
-		if err := rw.Append(p, nodes, values); err != nil {
+		if err := rw.AppendExtras(p, nodes, values, &x); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,7 +135,7 @@ func (s *fileSource) ReadRange(_ context.Context, off, n int64) ([]byte, error) 
 }
 
 // noisyFiles writes noisy blocks to files and opens them.
-func noisyFiles(t *testing.T, heap *peakHeap, sources, profiles int) (readers []*Reader, stored int64) {
+func noisyFiles(t *testing.T, heap *peakHeap, sources, profiles int, requests bool) (readers []*Reader, stored int64) {
 	t.Helper()
 	for i := range sources {
 		f, err := os.Create(filepath.Join(t.TempDir(), "object"))
@@ -127,7 +143,7 @@ func noisyFiles(t *testing.T, heap *peakHeap, sources, profiles int) (readers []
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { f.Close() })
-		noise{uint64(i), 2, profiles, int64(i), int64(sources)}.write(t, f)
+		noise{uint64(i), 2, profiles, int64(i), int64(sources), requests}.write(t, f)
 		info, err := f.Stat()
 		if err != nil {
 			t.Fatal(err)
@@ -149,9 +165,14 @@ func noisyFiles(t *testing.T, heap *peakHeap, sources, profiles int) (readers []
 
 // However much there is to merge, and however it interleaves, the heap stays below the budget, garbage included.
 func TestMergeStaysWithinItsBudget(t *testing.T) {
-	const budget = 48 << 20
+	t.Run("values", func(t *testing.T) { testBudget(t, 48<<20, 30, 330, false) })
+	t.Run("spans, traces and times", func(t *testing.T) { testBudget(t, 72<<20, 8, 350, true) })
+}
+
+func testBudget(t *testing.T, budget int64, sources, profiles int, requests bool) {
+	t.Helper()
 	heap := &peakHeap{}
-	readers, stored := noisyFiles(t, heap, 30, 330)
+	readers, stored := noisyFiles(t, heap, sources, profiles, requests)
 	runtime.GC()
 	runtime.GC() // the second empties the pools
 	heap.peak = 0
@@ -166,7 +187,7 @@ func TestMergeStaysWithinItsBudget(t *testing.T) {
 	}
 	grown := heap.peak - min(heap.peak, before)
 	t.Logf("merging %d MiB with a budget of %d MiB: the heap grows to %d MiB", stored>>20, budget>>20, grown>>20)
-	if grown > budget {
+	if grown > uint64(budget) {
 		t.Errorf("the heap grew to %d bytes, the budget is %d", grown, budget)
 	}
 	if stored < budget {
@@ -177,7 +198,7 @@ func TestMergeStaysWithinItsBudget(t *testing.T) {
 // What cannot fit is refused by name, before it is tried.
 func TestMergeRefusesWhatIsBeyondItsBudget(t *testing.T) {
 	heap := &peakHeap{}
-	readers, _ := noisyFiles(t, heap, 3, 10)
+	readers, _ := noisyFiles(t, heap, 3, 10, false)
 	for _, budget := range []int64{0, 10 << 10, 200 << 10, 1 << 20} {
 		w := NewWriter(io.Discard, Header{ID: "01OUT", Tenant: "acme", Level: 3})
 		err := MergeWithin(t.Context(), budget, "acme", readers, w)
@@ -195,6 +216,9 @@ func TestMergeRefusesWhatIsBeyondItsBudget(t *testing.T) {
 
 // tight is a budget under which sections of more than 64 KiB are read in ranges.
 const tight = 10 << 20
+
+// tightOfRequests is tight for pages with spans, traces and times, which are several times larger.
+const tightOfRequests = 28 << 20
 
 // mergeAt merges objects within a budget.
 func mergeAt(t testing.TB, budget int64, level uint32, readers ...*Reader) ([]byte, error) {
@@ -220,19 +244,28 @@ func (n noise) bytes(t testing.TB) []byte {
 // The budget changes how sources are read, not what comes out; and everything is read once, or as often as there are
 // passes over it.
 func TestMergeIsTheSameWithinAnyBudget(t *testing.T) {
-	a, b := noise{1, 2, 240, 1000, 2}.bytes(t), noise{2, 2, 240, 1001, 2}.bytes(t)
-	segment := noise{4, 0, 150, 1001, 3}.bytes(t)
+	a, b := noise{1, 2, 240, 1000, 2, false}.bytes(t), noise{2, 2, 240, 1001, 2, false}.bytes(t)
+	segment := noise{4, 0, 150, 1001, 3, false}.bytes(t)
+	c, d := noise{6, 2, 60, 1000, 2, true}.bytes(t), noise{7, 2, 60, 1001, 2, true}.bytes(t)
+	spans := noise{8, 0, 40, 1001, 3, true}.bytes(t)
 	for name, sources := range map[string][][]byte{
-		"interleaving":       {a, b},
-		"one after another":  {noise{3, 2, 150, 5000, 1}.bytes(t), a},
-		"duplicates":         {a, b, a},
-		"segments":           {segment, noise{5, 0, 150, 1100, 2}.bytes(t)},
-		"segment and blocks": {segment, a, b},
-		"one segment twice":  {segment, segment},
+		"interleaving":            {a, b},
+		"one after another":       {noise{3, 2, 150, 5000, 1, false}.bytes(t), a},
+		"duplicates":              {a, b, a},
+		"segments":                {segment, noise{5, 0, 150, 1100, 2, false}.bytes(t)},
+		"segment and blocks":      {segment, a, b},
+		"one segment twice":       {segment, segment},
+		"spans":                   {c, d, a},
+		"spans one after another": {c, noise{9, 2, 60, 5000, 1, true}.bytes(t)},
+		"segments with spans":     {spans, c, spans, a},
 	} {
+		little := int64(tight)
+		if strings.Contains(name, "spans") {
+			little = tightOfRequests
+		}
 		for _, level := range []uint32{1, 2, 4} {
 			var outs [2][]byte
-			for i, budget := range []int64{DefaultBudget, tight} {
+			for i, budget := range []int64{DefaultBudget, little} {
 				var readers []*Reader
 				for _, s := range sources {
 					readers = append(readers, open(t, s))
@@ -264,14 +297,19 @@ func samplesOf(t testing.TB, r *Reader) *storagev1.Section {
 // A byte that is wrong in a section that is read in ranges is found, at the latest when all of it has gone by, also where
 // nothing but the CRC could tell: and then there is no object.
 func TestMergeFindsDamageLate(t *testing.T) {
-	good, bad := noise{1, 2, 240, 1000, 2}.bytes(t), noise{2, 2, 240, 1001, 2}.bytes(t)
+	testLateDamage(t, tight, noise{1, 2, 240, 1000, 2, false}.bytes(t), noise{2, 2, 240, 1001, 2, false}.bytes(t))
+	testLateDamage(t, tightOfRequests, noise{1, 2, 120, 1000, 2, true}.bytes(t), noise{2, 2, 120, 1001, 2, true}.bytes(t))
+}
+
+func testLateDamage(t *testing.T, budget int64, good, bad []byte) {
+	t.Helper()
 	section := samplesOf(t, open(t, bad))
 	late := 0
 	for i := range 40 {
 		b := bytes.Clone(bad)
 		at := section.GetOffset() + uint64(i)*(section.GetLength()-1)/39
 		b[at] ^= 1
-		_, err := mergeAt(t, tight, 1, open(t, good), open(t, b))
+		_, err := mergeAt(t, budget, 1, open(t, good), open(t, b))
 		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "01NOISY002") || !strings.Contains(err.Error(), section.GetType().String()) {
 			t.Errorf("byte %d of %d: error %v", at-section.GetOffset(), section.GetLength(), err)
 		} else if strings.Contains(err.Error(), fmt.Sprintf("want %08x", section.GetCrc())) {
@@ -285,7 +323,7 @@ func TestMergeFindsDamageLate(t *testing.T) {
 
 // What nobody needs is checked too: the merge reads it for that.
 func TestMergeChecksDuplicatesThatItDrops(t *testing.T) {
-	good := noise{1, 2, 240, 1000, 2}.bytes(t)
+	good := noise{1, 2, 240, 1000, 2, false}.bytes(t)
 	bad := bytes.Clone(good)
 	section := samplesOf(t, open(t, good))
 	bad[section.GetOffset()+section.GetLength()/2] ^= 1
@@ -318,7 +356,7 @@ func (f *flaky) ReadRange(ctx context.Context, off, n int64) ([]byte, error) {
 // A read that fails in the middle of a section fails the merge with its error, and nothing goes on reading.
 func TestMergeStopsWhenAReadFails(t *testing.T) {
 	errDisk := errors.New("disk on fire")
-	good, block := noise{1, 2, 240, 1000, 2}.bytes(t), noise{2, 2, 240, 1001, 2}.bytes(t)
+	good, block := noise{1, 2, 240, 1000, 2, false}.bytes(t), noise{2, 2, 240, 1001, 2, false}.bytes(t)
 	for name, c := range map[string]struct {
 		fail func(b []byte) ([]byte, error)
 		want error
@@ -326,7 +364,7 @@ func TestMergeStopsWhenAReadFails(t *testing.T) {
 		"fails": {func([]byte) ([]byte, error) { return nil, errDisk }, errDisk},
 		"short": {func(b []byte) ([]byte, error) { return b[:len(b)/2], nil }, ErrCorrupt},
 	} {
-		for _, object := range [][]byte{block, noise{2, 0, 240, 1001, 2}.bytes(t)} {
+		for _, object := range [][]byte{block, noise{2, 0, 240, 1001, 2, false}.bytes(t)} {
 			count := &flaky{b: object, failing: 1 << 30}
 			meta, err := ReadMeta(t.Context(), count)
 			if err != nil {
@@ -363,7 +401,7 @@ func TestMergeStopsWhenAReadFails(t *testing.T) {
 
 // A page that is read a second time must be what it was the first time, which is what the CRC of the section is for.
 func TestMergeNoticesThatAPageHasChanged(t *testing.T) {
-	object := noise{1, 0, 240, 1000, 2}.bytes(t) // a segment: its stacks are looked at before they are copied
+	object := noise{1, 0, 240, 1000, 2, false}.bytes(t) // a segment: its stacks are looked at before they are copied
 	section := samplesOf(t, open(t, object))
 	seen := map[int64]bool{}
 	var mu sync.Mutex
@@ -454,6 +492,49 @@ func TestMergeUnitesNamesTheSameWithinAnyBudget(t *testing.T) {
 		}
 		if !bytes.Equal(outs[0], outs[1]) {
 			t.Errorf("to level %d: %d bytes, within a tight budget %d others", level, len(outs[0]), len(outs[1]))
+		}
+	}
+}
+
+// Spans, traces and times are read in ranges as values are, and each row keeps its own. Damage in their pages is found.
+func TestMergeOfRequestsWithinATightBudget(t *testing.T) {
+	blocks := [][]byte{noise{1, 2, 60, 1000, 2, true}.bytes(t), noise{2, 2, 60, 1001, 2, true}.bytes(t), noise{3, 2, 60, 9000, 1, true}.bytes(t), noise{4, 0, 40, 1000, 3, true}.bytes(t)}
+	var readers []*Reader
+	for _, b := range blocks {
+		readers = append(readers, open(t, b))
+	}
+	want := content(t, readers, "acme")
+	for level := uint32(1); level <= 3; level++ {
+		merged, err := mergeAt(t, tightOfRequests, level, readers...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := open(t, merged)
+		checkSorted(t, r)
+		sameContent(t, fmt.Sprintf("level %d", level), content(t, []*Reader{r}, "acme"), want)
+		if rows := r.Datasets()[0].Rows[0]; !rows.Has(samples.Spans) || !rows.Has(samples.Traces) || !rows.Has(samples.Times) {
+			t.Errorf("level %d has columns %v", level, rows.meta.Columns)
+		}
+	}
+	bad := open(t, blocks[0])
+	rows := bad.Datasets()[0].Rows[0]
+	section, err := bad.groups[0].loadSamples(t.Context(), rows.meta.GetSamplesSection(), 3, ExtrasOf(rows.meta)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e := range samples.Extra(samples.NumExtras) {
+		c, ok := section.Extra(e)
+		if !ok {
+			t.Fatalf("no column of %s", e)
+		}
+		b := bytes.Clone(blocks[0])
+		from, _ := section.Range(section.Pages() - 1)
+		for before := range c {
+			from += uint64(len(section.Stored(section.Pages()-1, before)))
+		}
+		b[samplesOf(t, bad).GetOffset()+from+uint64(len(section.Stored(section.Pages()-1, c)))/2] ^= 4
+		if _, err := mergeAt(t, tightOfRequests, 2, open(t, b), readers[1]); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "01NOISY001") {
+			t.Errorf("a damaged page of %s: error %v", e, err)
 		}
 	}
 }

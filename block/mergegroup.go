@@ -250,13 +250,15 @@ func (g *mergeGroup) wrap(s *storagev1.Section, err error) error {
 	return fmt.Errorf("object %s, section %s at byte %d: %w", g.g.r.meta.GetId(), s.GetType(), s.GetOffset(), err)
 }
 
-// openRows opens a section of samples to read ranges of room bytes.
-func (g *mergeGroup) openRows(ctx context.Context, section uint32, columns int, room uint64, idle *pagePool) (*mergeRows, error) {
+// openRows opens the section of samples that has these rows, with so many columns of stacks and values, to read ranges of
+// room bytes.
+func (g *mergeGroup) openRows(ctx context.Context, rows *storagev1.Rows, columns int, room uint64, idle *pagePool) (*mergeRows, error) {
+	section := rows.GetSamplesSection()
 	r := g.rows[section]
 	if r != nil {
 		return r, nil
 	}
-	stream, err := g.g.openPages(ctx, section, columns, room, g.memory)
+	stream, err := g.g.openPages(ctx, section, columns, ExtrasOf(rows), room, g.memory)
 	if err != nil {
 		return nil, err
 	}

@@ -222,6 +222,8 @@ func (k *unitKind) drop(input uint32, index int) error {
 	in.dropped = append(in.dropped, uint32(index))
 	k.expect.profiles--
 	k.expect.samples -= uint64(c.Samples[i])
+	extras := c.extraLengths(i)
+	k.expect.extras.sub(&extras)
 	for t := range k.expect.sums {
 		k.expect.sums[t] -= uint64(c.Totals[t][i])
 	}

@@ -104,10 +104,10 @@ func (m *merger) copyStacks(rw *RowsWriter, s *Samples, in *input, i int, series
 		return err
 	}
 	m.lengths = m.lengths[:0]
-	for _, offsets := range s.profiles.offsets[1:] {
+	for _, offsets := range s.profiles.offsets[1 : 1+len(m.totals)] {
 		m.lengths = append(m.lengths, uint32(offsets[at+1]-offsets[at]))
 	}
-	if err := rw.appendCopied(p, stacks, m.lengths, m.totals); err != nil || sums == nil {
+	if err := rw.appendCopied(p, stacks, m.lengths, s.profiles.extraLengths(at), m.totals); err != nil || sums == nil {
 		return err
 	}
 	return sums.addRuns(s, i, p.Series, stacks)

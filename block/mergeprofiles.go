@@ -29,6 +29,7 @@ type inputProfiles struct {
 	starts [][]uint64
 	sums   []int64
 	count  uint64 // rows of samples
+	extras extraTotals
 	// span are the times of the first and the last profile that have been decoded.
 	span [2]int64
 }
@@ -133,6 +134,11 @@ func (p *inputProfiles) note(end int) error {
 	for _, n := range c.Samples {
 		p.count += uint64(n)
 	}
+	for e, column := range c.extras {
+		if column > 0 {
+			p.extras[e] += next[column] - c.offsets[column][0]
+		}
+	}
 	if n := len(c.Times); n > 0 {
 		if len(p.starts) == 2 {
 			p.span[0] = c.Times[0]
@@ -174,7 +180,9 @@ func (p *inputProfiles) profile(i int) (Profile, error) {
 }
 
 // decodedSize is about what a decoded profile takes.
-func (p *inputProfiles) decodedSize() int64 { return 60 + 16*int64(len(p.sums)) }
+func (p *inputProfiles) decodedSize() int64 {
+	return 60 + 16*int64(len(p.sums)) + 8*int64(len(p.rows.meta.GetColumns()))
+}
 
 // stored is about what the profiles take in the table as it is stored.
 func (p *inputProfiles) stored() int64 {
@@ -186,5 +194,5 @@ func (p *inputProfiles) size() int64 {
 	if p.whole {
 		return int64(p.n) * p.decodedSize()
 	}
-	return chunkRows*p.decodedSize() + int64(p.n/chunkRows+2)*int64(8*len(p.sums)+32)
+	return chunkRows*p.decodedSize() + int64(p.n/chunkRows+2)*int64(8*len(p.rows.meta.GetColumnStarts())+24)
 }

@@ -76,6 +76,9 @@ func (t *tally) check(rw *RowsWriter) error {
 			wrote.sums[i] += uint64(s)
 		}
 	}
+	if rw.extras != t.extras {
+		return fmt.Errorf("%w: the sources have %d bytes of spans, traces and times, their contents %d", ErrCorrupt, t.extras, rw.extras)
+	}
 	if wrote.profiles != t.profiles || wrote.samples != t.samples || !slices.Equal(wrote.sums, t.sums) {
 		return fmt.Errorf("%w: the sources have %d profiles with %d rows that sum to %d, their contents %d with %d that sum to %d",
 			ErrCorrupt, t.profiles, t.samples, t.sums, wrote.profiles, wrote.samples, wrote.sums)
@@ -159,14 +162,18 @@ func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, i int, serie
 		return errNotAscending()
 	}
 	m.runs = m.runs[:0]
-	for c := 1; c < s.section.Columns(); c++ {
+	for c := 1; c <= len(m.totals); c++ {
 		run, err := m.valueRun(s, i, c, len(stacks))
 		if err != nil {
 			return err
 		}
 		m.runs = append(m.runs, run)
 	}
-	if err := rw.appendRuns(p, stacks, m.runs, m.totals); err != nil || sums == nil {
+	extras, err := s.extraRuns(i)
+	if err != nil {
+		return err
+	}
+	if err := rw.appendRuns(p, stacks, m.runs, &extras, m.totals); err != nil || sums == nil {
 		return err
 	}
 	return sums.addRuns(s, i, p.Series, stacks)
@@ -223,20 +230,24 @@ func (m *merger) renumber(s *Samples, in *input, i int) (stacks []uint32, ascend
 	if stacks, err = s.stackNodes(i); err != nil {
 		return nil, false, err
 	}
-	ascending = true
-	to := in.tree.to
-	last := int64(-1)
-	for j, n := range stacks {
-		n = to[n]
-		stacks[j] = n
-		ascending = ascending && int64(n) > last
-		last = int64(n)
-	}
-	m.totals = m.totals[:0]
 	at, err := s.seek(i)
 	if err != nil {
 		return nil, false, err
 	}
+	ascending = true
+	to := in.tree.to
+	step := int64(1)
+	if s.profiles.tagged(at) {
+		step = 0 // a node may come again
+	}
+	next := int64(0)
+	for j, n := range stacks {
+		n = to[n]
+		stacks[j] = n
+		ascending = ascending && int64(n) >= next
+		next = int64(n) + step
+	}
+	m.totals = m.totals[:0]
 	for _, totals := range s.profiles.Totals {
 		m.totals = append(m.totals, totals[at])
 	}
@@ -250,8 +261,15 @@ func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, sta
 	if err != nil {
 		return err
 	}
+	extras, err := s.readExtras(i)
+	if err != nil {
+		return err
+	}
 	if !ascending {
 		stacks, values = m.sortRows(stacks, values, int(rw.nodes))
+		if extras, err = m.sortExtras(extras); err != nil {
+			return err
+		}
 	}
 	for c, vs := range values {
 		if total, ok := sum(vs); !ok || total != m.totals[c] {
@@ -259,7 +277,7 @@ func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, sta
 				storagev1.SectionType_SECTION_TYPE_PROFILES, m.totals[c])
 		}
 	}
-	if err := rw.Append(p, stacks, values); err != nil || sums == nil {
+	if err := rw.AppendExtras(p, stacks, values, extras); err != nil || sums == nil {
 		return err
 	}
 	sums.addValues(p.Series, stacks, values)
@@ -290,6 +308,27 @@ func (m *merger) sortRows(stacks []uint32, values [][]int64, nodes int) ([]uint3
 		m.values[c] = out
 	}
 	return m.stacks, m.values[:len(values)]
+}
+
+// sortExtras puts the extra columns of a profile in the order in which sortRows has put its rows. Rows of one stack node
+// have stayed as they were.
+func (m *merger) sortExtras(x *Extras) (*Extras, error) {
+	sorted := &m.extra.sorted
+	sorted.Reset()
+	for _, o := range m.order {
+		i := uint32(o)
+		if len(x.Spans) > 0 {
+			sorted.Spans = append(sorted.Spans, x.Spans[i])
+		}
+		if len(x.Traces) > 0 {
+			sorted.Traces = append(sorted.Traces, x.Traces[i])
+		}
+		if len(x.TimeEnds) > 0 {
+			sorted.Times = append(sorted.Times, x.TimesOf(int(i))...)
+			sorted.TimeEnds = append(sorted.TimeEnds, uint32(len(sorted.Times)))
+		}
+	}
+	return sorted, m.extra.account()
 }
 
 // sweepRows fills m.order by a sweep over a bit per node, which is several times cheaper than sorting where a profile
@@ -323,13 +362,13 @@ func (m *merger) openSamples(ctx context.Context, k *unitKind, in *input) (*Samp
 	for i := range columns {
 		columns[i] = i
 	}
-	r, err := in.group.openRows(ctx, in.rows.meta.GetSamplesSection(), 1+types, m.room(len(k.inputs)), &m.pages)
+	r, err := in.group.openRows(ctx, in.rows.meta, 1+types, m.room(len(k.inputs)), &m.pages)
 	if err != nil {
 		return nil, err
 	}
 	return &Samples{
 		rows: in.rows, kind: storagev1.SectionType_SECTION_TYPE_SAMPLES, chunks: in.profiles, section: r.stream.directory, source: r.stream,
-		nodes: in.tree.nodes, columns: columns, page: r.page, values: make([][]int64, types),
+		nodes: in.tree.nodes, columns: columns, page: r.page, values: make([][]int64, types), extra: &m.extra,
 	}, nil
 }
 

@@ -83,6 +83,8 @@ const refSize = int64(unsafe.Sizeof(ref{}))
 type tally struct {
 	profiles, samples uint64
 	sums              []uint64
+	// extras are the bytes of runs in the extra columns: a merge changes their order at most.
+	extras extraTotals
 }
 
 func (u *unit) profiles() (n int) {
@@ -181,6 +183,7 @@ func (m *merger) openKinds(ctx context.Context, u *unit) error {
 			if err := m.collectSeries(in.profiles, ranks[i]); err != nil {
 				return err
 			}
+			u.kind(rows.Kind).expect.extras.join(&in.profiles.extras)
 		}
 		ranks[i].fill(all, &sets)
 	}

@@ -69,7 +69,7 @@ type pageRange struct {
 
 // openPages opens a SAMPLES section to read ranges of room bytes, as long as ctx and the ledger let it. Close must be
 // called.
-func (g *group) openPages(ctx context.Context, section uint32, columns int, room uint64, memory *ledger) (s *pageStream, err error) {
+func (g *group) openPages(ctx context.Context, section uint32, columns int, extras []samples.Extra, room uint64, memory *ledger) (s *pageStream, err error) {
 	meta := g.meta.Sections[section]
 	defer g.guard(meta, &err)
 	s = &pageStream{room: room, memory: memory, want: meta.GetCrc()}
@@ -81,9 +81,9 @@ func (g *group) openPages(ctx context.Context, section uint32, columns int, room
 		return b, err
 	}
 	if meta.GetLength() <= room {
-		err = s.openWhole(ctx, g, meta, columns)
+		err = s.openWhole(ctx, g, meta, columns, extras)
 	} else {
-		err = s.openDirectory(meta.GetLength(), columns)
+		err = s.openDirectory(meta.GetLength(), columns, extras)
 	}
 	if err != nil {
 		s.close()
@@ -92,7 +92,7 @@ func (g *group) openPages(ctx context.Context, section uint32, columns int, room
 	return s, nil
 }
 
-func (s *pageStream) openWhole(ctx context.Context, g *group, meta *storagev1.Section, columns int) error {
+func (s *pageStream) openWhole(ctx context.Context, g *group, meta *storagev1.Section, columns int, extras []samples.Extra) error {
 	if err := s.memory.set(&s.held, int64(meta.GetLength())); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *pageStream) openWhole(ctx context.Context, g *group, meta *storagev1.Se
 	if err != nil {
 		return err
 	}
-	section, err := samples.Parse(b, columns)
+	section, err := samples.Parse(b, columns, extras...)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (s *pageStream) openWhole(ctx context.Context, g *group, meta *storagev1.Se
 	return nil
 }
 
-func (s *pageStream) openDirectory(length uint64, columns int) error {
+func (s *pageStream) openDirectory(length uint64, columns int, extras []samples.Extra) error {
 	tail, err := s.read(length-min(length, directoryRead), length)
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func (s *pageStream) openDirectory(length uint64, columns int) error {
 		}
 	}
 	tail = tail[uint64(len(tail))-n:]
-	if s.directory, err = samples.ParseDirectory(tail, length-n, columns); err != nil {
+	if s.directory, err = samples.ParseDirectory(tail, length-n, columns, extras...); err != nil {
 		return err
 	}
 	s.rest, s.restSize = crc32.Checksum(tail, castagnoli), n

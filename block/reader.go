@@ -230,10 +230,10 @@ func errCallTree(g *group, has bool) error {
 	return fmt.Errorf("%w: a call tree is %t in a group that is sorted: %t", ErrCorrupt, has, g.meta.GetSorted())
 }
 
-func (g *group) loadSamples(ctx context.Context, i uint32, columns int) (*samples.Section, error) {
+func (g *group) loadSamples(ctx context.Context, i uint32, columns int, extras ...samples.Extra) (*samples.Section, error) {
 	return g.samples[i].get(ctx, func() (*samples.Section, error) {
 		return load(ctx, g, g.meta.Sections[i], func(b []byte) (*samples.Section, error) {
-			return samples.Parse(b, columns)
+			return samples.Parse(b, columns, extras...)
 		})
 	})
 }

@@ -26,6 +26,7 @@ type Samples struct {
 	// What Profile returns.
 	stacks []uint32
 	values [][]int64
+	extra  *extraReader // once it is needed
 }
 
 // page is one inflated page of a section. A merge shares it between the services that have rows on it.
@@ -74,13 +75,18 @@ func (r *Rows) Samples(ctx context.Context, p *Profiles, columns ...int) (*Sampl
 	if err != nil {
 		return nil, err
 	}
-	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+types)
+	return r.samples(ctx, p, len(t.stack.Parents), columns)
+}
+
+// samples is Samples with the number of stack nodes.
+func (r *Rows) samples(ctx context.Context, p *Profiles, nodes int, columns []int) (*Samples, error) {
+	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+len(r.Kind.SampleTypes), ExtrasOf(r.meta)...)
 	if err != nil {
 		return nil, err
 	}
 	return &Samples{
 		rows: r, kind: storagev1.SectionType_SECTION_TYPE_SAMPLES, profiles: p, section: section.Directory, source: wholeSection{section},
-		nodes: len(t.stack.Parents), columns: slices.Clone(columns), page: newPage(section.Columns()), values: make([][]int64, len(columns)),
+		nodes: nodes, columns: slices.Clone(columns), page: newPage(section.Columns()), values: make([][]int64, len(columns)),
 	}, nil
 }
 
@@ -107,8 +113,8 @@ func (s *Samples) rowCount(i int) (int, error) {
 // their stack nodes. Sums must have an entry for every node of the stack tree.
 func (s *Samples) Sum(column int, selected func(i int) bool, sums []int64) (err error) {
 	defer s.wrap(&err)
-	if column < 0 || 1+column >= s.section.Columns() || len(sums) < s.nodes {
-		return fmt.Errorf("sample type %d of %d, %d sums for %d stack nodes", column, s.section.Columns()-1, len(sums), s.nodes)
+	if types := len(s.rows.Kind.SampleTypes); column < 0 || column >= types || len(sums) < s.nodes {
+		return fmt.Errorf("sample type %d of %d, %d sums for %d stack nodes", column, types, len(sums), s.nodes)
 	}
 	for i, n := range s.profiles.Samples {
 		if n == 0 || selected != nil && !selected(i) {
@@ -130,7 +136,7 @@ func (s *Samples) Sum(column int, selected func(i int) bool, sums []int64) (err 
 }
 
 // Profile returns the rows of profile i: its stack nodes, ascending, and a slice of values for each column
-// asked for. They live until the next call.
+// asked for. They live until the next call. A node is there once for each span and trace that Extras tells.
 func (s *Samples) Profile(i int) (stacks []uint32, values [][]int64, err error) {
 	defer s.wrap(&err)
 	if stacks, err = s.stackNodes(i); err != nil {
@@ -193,6 +199,13 @@ func (s *Samples) stackNodes(i int) ([]uint32, error) {
 		return nil, fmt.Errorf("%w: %d rows in %d bytes", ErrCorrupt, n, len(run))
 	}
 	s.stacks = resize(s.stacks, n)
+	at, err := s.seek(i)
+	if err != nil {
+		return nil, err
+	}
+	if s.profiles.tagged(at) {
+		return s.stacks, samples.RepeatedStacks(s.stacks, run, s.nodes)
+	}
 	return s.stacks, samples.Stacks(s.stacks, run, s.nodes)
 }
 

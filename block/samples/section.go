@@ -3,6 +3,7 @@ package samples
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/kilndb/kiln/block/column"
@@ -11,6 +12,8 @@ import (
 // Directory says what pages a SAMPLES section has and where they are. It is immutable and safe for concurrent use.
 type Directory struct {
 	columns int
+	// extras are the last of the columns.
+	extras []Extra
 	// rows[p] is the number of rows before page p; one more entry than pages.
 	rows []uint64
 	// raw[p*columns+c] is the inflated offset at which page p begins in column c; one more line than pages.
@@ -33,14 +36,14 @@ type Section struct {
 	data []byte
 }
 
-// Parse reads the directory of a section with that many columns.
-func Parse(data []byte, columns int) (*Section, error) {
+// Parse reads the directory of a section with so many columns of stacks and values, and after these the extra ones.
+func Parse(data []byte, columns int, extras ...Extra) (*Section, error) {
 	n, err := DirectoryLength(data, uint64(len(data)))
 	if err != nil {
 		return nil, err
 	}
 	start := len(data) - int(n)
-	d, err := ParseDirectory(data[start:], uint64(start), columns)
+	d, err := ParseDirectory(data[start:], uint64(start), columns, extras...)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +66,10 @@ func DirectoryLength(tail []byte, section uint64) (uint64, error) {
 	return n + lengthSize, nil
 }
 
-// ParseDirectory reads a directory, with its length, that comes after so many bytes of pages with that many columns.
-func ParseDirectory(b []byte, size uint64, columns int) (*Directory, error) {
+// ParseDirectory reads a directory, with its length, that comes after so many bytes of pages with so many columns of stacks and
+// values, and after these the extra ones.
+func ParseDirectory(b []byte, size uint64, columns int, extras ...Extra) (*Directory, error) {
+	columns += len(extras)
 	c := column.Cursor{Data: b[:len(b)-lengthSize]}
 	if got := c.Uvarint(); c.Err == nil && got != uint64(columns) {
 		return nil, fmt.Errorf("%w: samples of %d columns, want %d", column.ErrCorrupt, got, columns)
@@ -74,7 +79,7 @@ func ParseDirectory(b []byte, size uint64, columns int) (*Directory, error) {
 	if c.Err != nil {
 		return nil, c.Err
 	}
-	d := &Directory{columns: columns}
+	d := &Directory{columns: columns, extras: extras}
 	d.rows = make([]uint64, 1, pages+1)
 	d.raw = make([]uint64, columns, (pages+1)*columns)
 	d.stored = make([]uint64, 1, pages*columns+1)
@@ -98,14 +103,15 @@ func (d *Directory) page(c *column.Cursor, p int, size uint64) error {
 		if c.Err != nil {
 			return c.Err
 		}
-		if n == 0 && raw > 0 {
+		extra := i >= d.columns-len(d.extras)
+		if n == 0 && raw > 0 && !extra {
 			if err := d.multiple(c, p, i, raw); err != nil {
 				return err
 			}
 		} else if err := column.CheckLengths(raw, n); err != nil {
 			return err
 		}
-		if rows == 0 || rows > raw {
+		if rows == 0 || rows > raw && !extra {
 			return fmt.Errorf("%w: page %d has %d rows in %d bytes", column.ErrCorrupt, p, rows, raw)
 		}
 		stored += n
@@ -160,8 +166,14 @@ func (d *Directory) Multiply(p, c int, base, dst []byte) ([]byte, error) {
 	return b, nil
 }
 
-// Columns returns the number of columns, the stack column included.
+// Columns returns the number of columns, the stack column and extra ones included.
 func (d *Directory) Columns() int { return d.columns }
+
+// Extra returns the number of an extra column; false if the section has no such column.
+func (d *Directory) Extra(e Extra) (column int, ok bool) {
+	i := slices.Index(d.extras, e)
+	return d.columns - len(d.extras) + i, i >= 0
+}
 
 // Pages returns the number of pages.
 func (d *Directory) Pages() int { return len(d.rows) - 1 }

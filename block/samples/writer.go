@@ -31,6 +31,7 @@ type Writer struct {
 	scratch []uint32
 	lengths []uint32 // of the runs of the profile at hand
 	stored  []int    // the columns of the page at hand that are not multiples
+	extra   extraWriter
 }
 
 // made is a column that is not written because it is a multiple of another.
@@ -65,6 +66,7 @@ func (w *Writer) Reset(columns int, level column.Level, out io.Writer) {
 	w.made = append(w.made[:0], make([]made, columns)...)
 	w.lengths = append(w.lengths[:0], make([]uint32, columns)...)
 	w.starts = append(w.starts[:0], make([]uint64, columns)...)
+	w.extra.reset()
 }
 
 // Offsets appends to dst where the next run begins in each inflated column.
@@ -189,7 +191,7 @@ func (w *Writer) appendRun(stacks []uint32, lengths []uint32) []uint32 {
 
 // room cuts the page if the next profile does not fit.
 func (w *Writer) room(rows int) {
-	if w.rows > 0 && w.rows+rows > PageRows {
+	if w.rows > 0 && (w.rows+rows > PageRows || w.extra.bytes() >= extraPageBytes) {
 		w.cut()
 	}
 }
@@ -218,6 +220,7 @@ func (w *Writer) cut() {
 		w.columns[i], w.made[i] = c[:0], made{}
 	}
 	w.stored = w.stored[:0]
+	w.cutExtras()
 	w.total += uint64(w.rows)
 	w.rows = 0
 	w.pages++
@@ -242,7 +245,7 @@ func (w *Writer) AppendStacks(stacks []uint32) uint32 {
 	return w.scratch[0]
 }
 
-// CopyPage ends a page whose stack nodes have been written and whose value columns are those of page p of another
+// CopyPage ends a page whose stack nodes have been written and whose other columns are those of page p of another
 // section, as they are stored there. Stacks are its inflated stack column: if all nodes have the numbers they had, that
 // is copied too.
 func (w *Writer) CopyPage(s *Directory, p int, page, stacks []byte) {
@@ -271,6 +274,7 @@ func (w *Writer) CopyPage(s *Directory, p int, page, stacks []byte) {
 		w.dir = binary.AppendUvarint(w.dir, uint64(len(stored)))
 		w.write(stored)
 	}
+	w.copyExtras(s, p, page)
 	w.total += uint64(w.rows)
 	w.rows = 0
 	w.pages++
@@ -310,9 +314,9 @@ func (w *Writer) Finish() ([]byte, error) {
 	if w.rows > 0 {
 		w.cut()
 	}
-	w.frame = binary.AppendUvarint(w.frame[:0], uint64(len(w.columns)))
+	w.frame = binary.AppendUvarint(w.frame[:0], uint64(len(w.columns)+len(w.Extras())))
 	w.frame = binary.AppendUvarint(w.frame, uint64(w.pages))
-	w.frame = append(w.frame, w.dir...)
+	w.frame = w.directory(w.frame)
 	w.frame = binary.LittleEndian.AppendUint32(w.frame, uint32(len(w.frame)))
 	w.write(w.frame)
 	return w.kept, w.err
