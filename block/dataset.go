@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 )
@@ -86,6 +87,8 @@ type Profiles struct {
 	// offsets[c][i] is where the run of profile i begins in column c of the samples, inflated; one more entry
 	// than profiles.
 	offsets [][]uint64
+	// extras are the columns that are the extra ones; 0: there is none.
+	extras [samples.NumExtras]int
 }
 
 // Len returns the number of profiles.
@@ -102,8 +105,9 @@ func (r *Rows) Profiles(ctx context.Context) (p *Profiles, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := profileDecoder{t: t, from: int64(r.meta.GetFirstProfile()), n: int64(r.meta.GetProfiles())}
-	p = d.decode(r, uint64(len(series)))
+	d := profileDecoder{t: t, read: t.read, from: int64(r.meta.GetFirstProfile()), n: int64(r.meta.GetProfiles())}
+	p = d.decode(r, uint64(len(series)), r.meta.GetColumnStarts())
+	d.checkSamples(r, p)
 	if d.err != nil {
 		return nil, r.wrap(storagev1.SectionType_SECTION_TYPE_PROFILES, d.err)
 	}
@@ -113,6 +117,7 @@ func (r *Rows) Profiles(ctx context.Context) (p *Profiles, err error) {
 // profileDecoder reads columns of a range of rows. The first error stays.
 type profileDecoder struct {
 	t       *table
+	read    func(dst []int64, column int, from, n int64) ([]int64, error) // of the table
 	from, n int64
 	buf     []int64
 	err     error
@@ -123,10 +128,10 @@ func (d *profileDecoder) column(i int, limit uint64) []int64 {
 	if d.err != nil {
 		return nil
 	}
-	d.buf, d.err = d.t.read(d.buf[:0], i, d.from, d.n)
+	d.buf, d.err = d.read(d.buf[:0], i, d.from, d.n)
 	for _, v := range d.buf {
 		if uint64(v) >= limit && d.err == nil {
-			d.err = fmt.Errorf("%w: column %s has %d, limit %d", ErrCorrupt, tableColumns(d.t.types)[i], v, limit)
+			d.err = fmt.Errorf("%w: column %s has %d, limit %d", ErrCorrupt, d.t.shape.names()[i], v, limit)
 		}
 	}
 	if d.err != nil {
@@ -138,7 +143,7 @@ func (d *profileDecoder) column(i int, limit uint64) []int64 {
 // own reads a column of any values into memory of its own.
 func (d *profileDecoder) own(i int) (out []int64) {
 	if d.err == nil {
-		out, d.err = d.t.read(nil, i, d.from, d.n)
+		out, d.err = d.read(nil, i, d.from, d.n)
 	}
 	return out
 }
@@ -152,10 +157,12 @@ func (d *profileDecoder) uint32s(i int, limit uint64) []uint32 {
 	return out
 }
 
-func (d *profileDecoder) decode(r *Rows, series uint64) *Profiles {
+// decode reads the rows, whose runs begin at those offsets in the columns of the samples. Of what comes with an error
+// nothing is to be believed.
+func (d *profileDecoder) decode(r *Rows, series uint64, starts []uint64) *Profiles {
 	types := len(r.Kind.SampleTypes)
-	if types > d.t.types {
-		d.err = fmt.Errorf("%w: a table for %d sample types, want %d", ErrCorrupt, d.t.types, types)
+	if types > d.t.shape.types {
+		d.err = fmt.Errorf("%w: a table for %d sample types, want %d", ErrCorrupt, d.t.shape.types, types)
 		return nil
 	}
 	for _, k := range d.column(colKind, math.MaxUint32) {
@@ -175,18 +182,29 @@ func (d *profileDecoder) decode(r *Rows, series uint64) *Profiles {
 	for i := range types {
 		p.Totals = append(p.Totals, d.own(totalColumn(i)))
 	}
-	p.offsets = append(p.offsets, d.offsets(stackBytesColumn(d.t.types), r.meta.GetColumnStarts()[0], p.Samples))
+	p.offsets = append(p.offsets, d.offsets(d.t.shape.stackBytes(), starts[0], p.Samples))
 	for i := range types {
-		p.offsets = append(p.offsets, d.offsets(valueBytesColumn(d.t.types, i), r.meta.GetColumnStarts()[1+i], p.Samples))
+		p.offsets = append(p.offsets, d.offsets(d.t.shape.valueBytes(i), starts[1+i], p.Samples))
+	}
+	for i, e := range ExtrasOf(r.meta) {
+		p.extras[e] = 1 + types + i
+		p.offsets = append(p.offsets, d.extraOffsets(e, starts[1+types+i], p.Samples))
+	}
+	return p
+}
+
+// checkSamples compares all rows with what the footer says of them.
+func (d *profileDecoder) checkSamples(r *Rows, p *Profiles) {
+	if d.err != nil {
+		return
 	}
 	total := uint64(0)
 	for _, n := range p.Samples {
 		total += uint64(n)
 	}
-	if d.err == nil && total != r.meta.GetSamples() {
+	if total != r.meta.GetSamples() {
 		d.err = fmt.Errorf("%w: profiles have %d rows of samples, the footer says %d", ErrCorrupt, total, r.meta.GetSamples())
 	}
-	return p
 }
 
 func (d *profileDecoder) ids() []profile.ID {
@@ -205,6 +223,19 @@ func (d *profileDecoder) ids() []profile.ID {
 
 // offsets turns the lengths of runs into where they begin. A run has at least a byte per row.
 func (d *profileDecoder) offsets(i int, start uint64, rows []uint32) []uint64 {
+	return d.runs(i, start, rows, false)
+}
+
+// extraOffsets is offsets for an extra column, in which a run may be empty.
+func (d *profileDecoder) extraOffsets(e samples.Extra, start uint64, rows []uint32) []uint64 {
+	i, ok := d.t.shape.extraBytes(e)
+	if !ok && d.err == nil {
+		d.err = fmt.Errorf("%w: a table without the lengths of %s", ErrCorrupt, e)
+	}
+	return d.runs(i, start, rows, true)
+}
+
+func (d *profileDecoder) runs(i int, start uint64, rows []uint32, extra bool) []uint64 {
 	lengths := d.column(i, math.MaxUint32)
 	if d.err != nil {
 		return nil
@@ -212,7 +243,7 @@ func (d *profileDecoder) offsets(i int, start uint64, rows []uint32) []uint64 {
 	out := make([]uint64, len(lengths)+1)
 	out[0] = start
 	for j, n := range lengths {
-		if uint64(n) < uint64(rows[j]) || rows[j] == 0 && n != 0 {
+		if uint64(n) < uint64(rows[j]) && !(extra && n == 0) || rows[j] == 0 && n != 0 {
 			d.err = fmt.Errorf("%w: a run of %d rows in %d bytes", ErrCorrupt, rows[j], n)
 		}
 		out[j+1] = out[j] + uint64(n)

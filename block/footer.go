@@ -104,6 +104,8 @@ func decodeFooter(footer []byte, size int64) (*storagev1.BlockMeta, error) {
 type checker struct {
 	m   *storagev1.BlockMeta
 	err error
+	// extras says that some rows have extra columns.
+	extras bool
 }
 
 // checkMeta tells whether every reference of a footer leads somewhere. It reads nothing.
@@ -125,6 +127,9 @@ func checkMeta(m *storagev1.BlockMeta) error {
 	}
 	for i, d := range m.GetDatasets() {
 		c.dataset(i, d)
+	}
+	if c.extras && c.err == nil {
+		c.sharedColumns()
 	}
 	return c.err
 }
@@ -219,9 +224,9 @@ func (c *checker) rows(i, j int, r *storagev1.Rows, g *storagev1.Group) {
 		return
 	}
 	types := len(c.m.Kinds[r.GetKind()].GetSampleTypes())
-	if len(r.GetSums()) != types || len(r.GetColumnStarts()) != 1+types {
-		c.fail("rows %d of dataset %d have %d sums and %d column starts for %d sample types",
-			j, i, len(r.GetSums()), len(r.GetColumnStarts()), types)
+	if len(r.GetSums()) != types || len(r.GetColumnStarts()) != 1+types+len(r.GetColumns()) {
+		c.fail("rows %d of dataset %d have %d sums and %d column starts for %d sample types and %d columns besides",
+			j, i, len(r.GetSums()), len(r.GetColumnStarts()), types, len(r.GetColumns()))
 	}
 	for _, sum := range r.GetSums() {
 		if sum < 0 {
@@ -238,6 +243,7 @@ func (c *checker) rows(i, j int, r *storagev1.Rows, g *storagev1.Group) {
 	}
 	c.section(i, r.GetTreesSection(), g, storagev1.SectionType_SECTION_TYPE_TREES)
 	c.section(i, r.GetSamplesSection(), g, storagev1.SectionType_SECTION_TYPE_SAMPLES)
+	c.columns(i, r)
 	c.rollups(i, r, g)
 }
 

@@ -18,7 +18,7 @@ import (
 // seeds gives a fuzz target every section of a type of two small objects.
 func seeds(f *testing.F, t storagev1.SectionType) {
 	f.Helper()
-	for _, b := range [][]byte{smallSegment(f), smallBlock(f), smallRollup(f), smallSeries(f)} {
+	for _, b := range [][]byte{smallSegment(f), smallBlock(f), smallRollup(f), smallSeries(f), smallSpans(f), merge(f, "acme", 1, smallSpans(f))} {
 		r := open(f, b)
 		for _, g := range r.groups {
 			for _, s := range g.meta.Sections {
@@ -127,6 +127,9 @@ func FuzzProfiles(f *testing.F) {
 func FuzzSamples(f *testing.F) {
 	seeds(f, storagev1.SectionType_SECTION_TYPE_SAMPLES)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := samples.Parse(b, 3, samples.Spans, samples.Traces, samples.Times); err == nil {
+			fuzzExtras(t, s)
+		}
 		s, err := samples.Parse(b, 3)
 		mustBeCorrupt(t, err)
 		if err != nil {
@@ -150,6 +153,72 @@ func FuzzSamples(f *testing.F) {
 	})
 }
 
+// fuzzExtras reads the extra columns of a section as if each page had the rows of one profile.
+func fuzzExtras(t *testing.T, s *samples.Section) {
+	var d samples.Decoder
+	for p := range s.Pages() {
+		var x Extras
+		rows := min(s.PageRows(p), 1<<16)
+		sound := true
+		for e := range samples.Extra(samples.NumExtras) {
+			c, _ := s.Extra(e)
+			run, err := s.Page(p, c, nil)
+			mustBeCorrupt(t, err)
+			err = d.Read(&x, e, run, rows, 7)
+			mustBeCorrupt(t, err)
+			sound = sound && err == nil
+		}
+		if problem := x.Check(rows); sound && problem != "" {
+			t.Fatal(problem)
+		}
+	}
+}
+
+func FuzzExtras(f *testing.F) {
+	x := testExtras()
+	var w samples.Writer
+	w.Reset(2, 0, nil)
+	w.Append([]uint32{1, 1, 2}, [][]int64{{1, 2, 3}}, nil)
+	lengths := w.AppendExtras(&x, 5)
+	b, err := w.Finish()
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := samples.Parse(b, 2, samples.Spans, samples.Traces, samples.Times)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for e, n := range lengths {
+		run, err := s.Page(0, 2+e, nil)
+		if err != nil || len(run) != int(n) {
+			f.Fatal(err, len(run), n)
+		}
+		f.Add(run, e, 3, int64(5))
+	}
+	f.Fuzz(func(t *testing.T, run []byte, e, rows int, base int64) {
+		if e < 0 || e >= samples.NumExtras || rows < 0 || rows > 1<<20 {
+			return
+		}
+		var x Extras
+		var d samples.Decoder
+		err := d.Read(&x, samples.Extra(e), run, rows, base)
+		mustBeCorrupt(t, err)
+		if err != nil || len(run) == 0 {
+			return
+		}
+		if problem := x.Check(rows); problem != "" {
+			t.Fatal(problem)
+		}
+		var w samples.Writer
+		w.Reset(2, 0, nil)
+		w.Append(make([]uint32, rows), [][]int64{make([]int64, rows)}, nil)
+		w.AppendExtras(&x, base)
+		if got := w.Extras(); len(got) != 1 || got[0] != samples.Extra(e) {
+			t.Fatalf("column %d became %v", e, got)
+		}
+	})
+}
+
 func FuzzRollup(f *testing.F) {
 	seeds(f, storagev1.SectionType_SECTION_TYPE_ROLLUP)
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -169,7 +238,7 @@ func FuzzRollup(f *testing.F) {
 
 // FuzzFooter opens objects whose sections are good and whose footer is anything.
 func FuzzFooter(f *testing.F) {
-	bodies := [][]byte{smallSegment(f), smallBlock(f), smallRollup(f), smallSeries(f)}
+	bodies := [][]byte{smallSegment(f), smallBlock(f), smallRollup(f), smallSeries(f), smallSpans(f)}
 	for i := range bodies {
 		r := open(f, bodies[i])
 		footer, err := proto.Marshal(r.meta)

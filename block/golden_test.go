@@ -20,7 +20,7 @@ import (
 //
 //	go test ./block -run TestGolden -write-golden
 //
-// out of goldenSegment, a merge of it, smallRollup and smallSeries. They are never written again: what they hold must be readable for ever,
+// out of goldenSegment, a merge of it, smallRollup, smallSeries, and smallSpans and a merge of it. They are never written again: what they hold must be readable for ever,
 // and a new version of the format adds objects of its own beside them. The text beside an object is what it
 // says, as everything tells it.
 var writeGolden = flag.Bool("write-golden", false, "write golden objects that do not exist")
@@ -43,14 +43,18 @@ func TestGolden(t *testing.T) {
 	block := filepath.Join("testdata", "v1-block.kiln")
 	rollups := filepath.Join("testdata", "v1-rollup.kiln")
 	each := filepath.Join("testdata", "v1-series.kiln")
+	spans := filepath.Join("testdata", "v1-spans.kiln")
+	spansBlock := filepath.Join("testdata", "v1-spans-block.kiln")
 	if *writeGolden {
 		b := goldenSegment(t)
 		writeOnce(t, segment, b)
 		writeOnce(t, block, merge(t, "acme", 1, b))
 		writeOnce(t, rollups, smallRollup(t))
 		writeOnce(t, each, smallSeries(t))
+		writeOnce(t, spans, smallSpans(t))
+		writeOnce(t, spansBlock, merge(t, "acme", 1, smallSpans(t)))
 	}
-	for _, path := range []string{segment, block, rollups, each} {
+	for _, path := range []string{segment, block, rollups, each, spans, spansBlock} {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

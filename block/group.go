@@ -45,11 +45,13 @@ type GroupWriter struct {
 
 // kindSamples is the SAMPLES section of one kind.
 type kindSamples struct {
-	kind    uint32
-	writer  *samples.Writer
-	rows    []*storagev1.Rows
-	section uint32
-	raw     uint64 // inflated bytes
+	kind   uint32
+	writer *samples.Writer
+	rows   []*storagev1.Rows
+	// extraStarts are the column starts of rows in the extra columns, of which it is known at the end which there are.
+	extraStarts [][samples.NumExtras]uint64
+	section     uint32
+	raw         uint64 // inflated bytes
 }
 
 // rowsKey orders the rows of a group.
@@ -260,6 +262,7 @@ func (g *GroupWriter) kindOf(kind uint32) *kindSamples {
 }
 
 func (g *GroupWriter) finishSamples(k *kindSamples) {
+	extras := k.writer.Extras()
 	b, err := k.writer.Finish()
 	if err != nil {
 		g.w.fail(fmt.Errorf("write samples: %w", err))
@@ -272,8 +275,12 @@ func (g *GroupWriter) finishSamples(k *kindSamples) {
 	} else {
 		k.section = g.section(storagev1.SectionType_SECTION_TYPE_SAMPLES, b)
 	}
-	for _, r := range k.rows {
+	for i, r := range k.rows {
 		r.SamplesSection = k.section
+		for _, e := range extras {
+			r.Columns = append(r.Columns, rowColumn(e))
+			r.ColumnStarts = append(r.ColumnStarts, k.extraStarts[i][e])
+		}
 	}
 }
 
@@ -304,18 +311,18 @@ func (g *GroupWriter) Close() error {
 
 // profiles writes the PROFILES table.
 func (g *GroupWriter) profiles() {
-	n := g.rows.types()
-	t := g.w.tables[n]
+	s := g.rows.shape()
+	t := g.w.tables[s]
 	if t == nil {
-		t = newTableWriter(n)
-		g.w.tables[n] = t
+		t = newTableWriter(s)
+		g.w.tables[s] = t
 	}
-	b, err := t.write(&g.rows)
-	if err != nil {
+	g.w.begin(storagev1.SectionType_SECTION_TYPE_PROFILES)
+	if err := t.write(sectionWriter{g.w}, &g.rows); err != nil {
 		g.w.fail(err)
 		return
 	}
-	g.section(storagev1.SectionType_SECTION_TYPE_PROFILES, b)
+	g.meta.Sections = append(g.meta.Sections, g.w.end())
 }
 
 // release gives the samples writers back.

@@ -96,6 +96,7 @@ type headRow struct {
 	p      Profile
 	stacks []uint32
 	values [][]int64
+	extras rowExtras
 	// sorted says that stacks and values are in the order of stack nodes.
 	sorted bool
 }
@@ -132,6 +133,7 @@ func (h *head) push(tenant string, d decoded, at int64, id profile.ID, base labe
 			for c, v := range d.p.Row(int(i)) {
 				row.values[c] = append(row.values[c], v)
 			}
+			row.extras.addOf(d.p, int(i))
 		}
 		th.add(d.service, d.p.Kind(d.kind), row)
 	}
@@ -200,7 +202,7 @@ func (th *tenantHead) write(t testing.TB, g *GroupWriter) {
 			for _, s := range row.stacks {
 				th.nodes = append(th.nodes, nodes[s])
 			}
-			if err := rw.Append(row.p, th.nodes, row.values); err != nil {
+			if err := rw.AppendExtras(row.p, th.nodes, row.values, &row.extras.Extras); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -220,7 +222,9 @@ func (row *headRow) sort(nodes []uint32) {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(nodes[row.stacks[a]], nodes[row.stacks[b]]) })
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(nodes[row.stacks[a]], nodes[row.stacks[b]]), row.extras.Compare(a, b))
+	})
 	stacks, values := slices.Clone(row.stacks), make([][]int64, len(row.values))
 	for i, o := range order {
 		row.stacks[i] = stacks[o]
@@ -231,6 +235,7 @@ func (row *headRow) sort(nodes []uint32) {
 		}
 	}
 	row.values = values
+	row.extras = row.extras.ordered(order)
 }
 
 // segment writes a head as a segment and returns its bytes.
@@ -315,12 +320,16 @@ func addContent(t testing.TB, all map[string]int64, d *Dataset, rows *Rows) {
 		for c := range rows.Kind.SampleTypes {
 			all[fmt.Sprintf("%s total %d", head, c)] += ps.Totals[c][i]
 		}
+		x, err := ss.Extras(i)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for j, node := range stacks {
 			if texts[node] == "" {
 				texts[node] = stackText(sym, stack, node)
 			}
 			for c := range values {
-				all[fmt.Sprintf("%s %s %d", head, texts[node], c)] += values[c][j]
+				all[fmt.Sprintf("%s %s %d%s", head, texts[node], c, extraText(x, j))] += values[c][j]
 			}
 		}
 	}

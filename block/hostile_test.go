@@ -132,7 +132,15 @@ func collect(ctx context.Context, all map[string]int64, d *Dataset, rows *Rows) 
 		if err != nil {
 			return err
 		}
-		all[fmt.Sprint(head, ps.Times[i], series[ps.Series[i]], ps.IDs[i], ps.Durations[i], ps.Periods[i], ps.Totals, stacks, values)]++
+		x, err := s.Extras(i)
+		if err != nil {
+			return err
+		}
+		extras := ""
+		for j := range stacks {
+			extras += extraText(x, j)
+		}
+		all[fmt.Sprint(head, ps.Times[i], series[ps.Series[i]], ps.IDs[i], ps.Durations[i], ps.Periods[i], ps.Totals, stacks, values)+extras]++
 	}
 	return nil
 }
@@ -158,7 +166,10 @@ var flips = []byte{0x01, 0x80, 0xff, 0x10}
 
 // Whatever byte of an object is flipped, a reader either notices or says exactly what was written.
 func TestFlippedBytes(t *testing.T) {
-	for name, whole := range map[string][]byte{"segment": smallSegment(t), "block": smallBlock(t), "rollup": smallRollup(t), "series": smallSeries(t)} {
+	for name, whole := range map[string][]byte{
+		"segment": smallSegment(t), "block": smallBlock(t), "rollup": smallRollup(t), "series": smallSeries(t),
+		"spans": smallSpans(t), "span block": merge(t, "acme", 1, smallSpans(t)),
+	} {
 		t.Run(name, func(t *testing.T) {
 			want, err := everything(t.Context(), whole)
 			if err != nil {
@@ -208,7 +219,7 @@ func TestUnknownVersion(t *testing.T) {
 
 // Sections whose CRC is right but whose bytes are not what kiln writes: nothing may panic or take much memory.
 func TestFlippedBytesBehindTheCRC(t *testing.T) {
-	for name, whole := range map[string][]byte{"segment": smallSegment(t), "block": smallBlock(t)} {
+	for name, whole := range map[string][]byte{"segment": smallSegment(t), "block": smallBlock(t), "spans": merge(t, "acme", 1, smallSpans(t))} {
 		t.Run(name, func(t *testing.T) {
 			meta, err := ReadMeta(t.Context(), &object{b: whole})
 			if err != nil {

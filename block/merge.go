@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unsafe"
 
+	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 )
@@ -20,6 +20,9 @@ const (
 	fullGroup = 1 << 20
 	// fullProfiles is where a shared group is closed, in profiles, because they are held until then.
 	fullProfiles = 64 << 10
+	// fullRows is where a shared group is closed, in rows of samples, because it keeps their pages until then: two to
+	// five bytes each.
+	fullRows = 4 << 20
 )
 
 // Merge writes all datasets of a tenant in the sources, which may be segments and blocks, into w as sorted
@@ -30,17 +33,35 @@ const (
 // the profiles, rows and sums of its sources less those dropped. An error that wraps ErrCorrupt names the
 // object that is at fault.
 //
-// It holds one service's names, trees and profile rows at a time (the tiny services of a shared group
-// together), the stored samples of one kind, and one inflated page per source. What it has read is dropped from the
-// Readers when the last that needs it has been written.
+// It holds one service's names, trees and PROFILES at a time (the tiny services of a shared group together), and of the
+// samples of one kind a range of pages and an inflated page per source. What it has read is dropped from the Readers when
+// the last that needs it has been written. It takes DefaultBudget; see MergeWithin.
 //
 // Where the sums of a kind would pass int64 it begins other Rows of that kind, of which a dataset then has several.
 func Merge(ctx context.Context, tenant string, sources []*Reader, w *Writer) error {
-	m := merger{w: w, tenant: tenant, groups: map[*group]*mergeGroup{}, scratch: idle.Get().(*scratch)}
-	defer m.scratch.release()
+	return MergeWithin(ctx, DefaultBudget, tenant, sources, w)
+}
+
+// MergeWithin is Merge with a budget of so many bytes of memory, what waits for the garbage collector included. How
+// much of each source is read at a time follows from it. If what must be held of a service does not fit, which is names,
+// trees, PROFILES and a page of each source, the error wraps ErrBudget and names the service.
+func MergeWithin(ctx context.Context, budget int64, tenant string, sources []*Reader, w *Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	m := merger{w: w, tenant: tenant, memory: newLedger(budget), groups: map[*group]*mergeGroup{}}
+	m.scratch = takeScratch(m.memory)
+	defer m.close()
+	defer cancel() // of what is being read, for which close waits
+	err := m.merge(ctx, sources)
+	if err != nil {
+		w.fail(err) // no Finish after this
+	}
+	return err
+}
+
+func (m *merger) merge(ctx context.Context, sources []*Reader) error {
 	for i, r := range sources {
 		for _, d := range r.datasets {
-			if d.Tenant == tenant {
+			if d.Tenant == m.tenant {
 				m.add(i, d)
 			}
 		}
@@ -48,13 +69,23 @@ func Merge(ctx context.Context, tenant string, sources []*Reader, w *Writer) err
 	slices.SortStableFunc(m.services, func(a, b *mergeService) int { return strings.Compare(a.name, b.name) })
 	for _, s := range m.services {
 		if err := m.service(ctx, s); err != nil {
-			return fmt.Errorf("merge service %q of tenant %q: %w", s.name, tenant, err)
+			return fmt.Errorf("merge service %q of tenant %q: %w", s.name, m.tenant, err)
 		}
 	}
 	if err := m.flush(ctx); err != nil {
-		return fmt.Errorf("merge services of tenant %q: %w", tenant, err)
+		return fmt.Errorf("merge services of tenant %q: %w", m.tenant, err)
 	}
-	return w.err
+	return m.w.err
+}
+
+// close lets go of everything, however the merge has ended.
+func (m *merger) close() {
+	for _, g := range m.groups {
+		if g.g != nil {
+			_ = g.close(&m.pages, true)
+		}
+	}
+	m.scratch.release()
 }
 
 // merger is one Merge.
@@ -64,11 +95,15 @@ type merger struct {
 	services []*mergeService
 	byName   map[string]*mergeService
 	groups   map[*group]*mergeGroup
+	memory   *ledger
+	// What the ledger was told of the table of names, what is kept to unite them, the union of trees, and the rows of the table to be written.
+	tableHeld, namesHeld, unionHeld, rowsHeld int64
 
 	// Tiny services that will share a group.
 	pending         []*unit
 	pendingBytes    int
 	pendingProfiles int
+	pendingRows     uint64
 
 	*scratch
 }
@@ -83,12 +118,14 @@ type scratch struct {
 	calls     callTrees
 	subset    subset
 	names     []*nameSource
+	arrival   profile.Remap // what names became that were the last to be added to the table
 	nameUnion nameUnion
 	known     []knownTree
 	// Of one dataset: series and locations that were seen, and these locations; of one input: marked nodes.
 	series, locations, marks sparse
 	marked                   []uint32
-	runs                     [][]byte
+	runs                     []samples.Run
+	multiplier               samples.Multiplier
 	values                   [][]int64
 	order                    []uint64
 	slots                    []uint32
@@ -97,30 +134,51 @@ type scratch struct {
 	stacks                   []uint32
 	totals                   []int64
 	lengths                  []uint32
-	pages                    []*page // that no group uses
+	extra                    extraReader
+	pages                    pagePool
 	kindRollups              kindRollups
 }
 
 // idle holds scratch and nothing else: tables of names that have been touched before are half as dear to fill.
-var idle = sync.Pool{New: func() any { return &scratch{table: profile.NewTable()} }}
+var idle = sync.Pool{New: func() any { return newScratch() }}
+
+func newScratch() *scratch { return &scratch{table: profile.NewTable()} }
 
 // maxIdle is what a scratch may hold to be kept: an unusual service must not fill the memory of its successors.
 const maxIdle = 64 << 20
 
-func (s *scratch) release() {
-	clear(s.runs)
-	size := s.table.Bytes() + s.calls.bytes() + s.tree.Bytes() + cap(s.union.nodes)*int(unsafe.Sizeof(unionNode{})) + s.kindRollups.each.memory()
-	size += s.nameUnion.bytes()
+// takeScratch returns memory of an earlier merge, if that is not too much of the budget of this one.
+func takeScratch(l *ledger) *scratch {
+	s := idle.Get().(*scratch)
+	if s.size() > l.limit/4 {
+		s = newScratch()
+	}
+	s.pages.begin(l)
+	s.extra.ledger, s.extra.held = l, 0
+	return s
+}
+
+func (s *scratch) size() int64 {
+	return int64(s.table.Bytes()+s.calls.bytes()+s.tree.Bytes()+s.union.bytes()+s.kindRollups.each.memory()+s.extra.bytes()) + s.namesSize() + s.pages.size()
+}
+
+// namesSize is the memory for names that have been united.
+func (s *scratch) namesSize() int64 {
+	size := s.nameUnion.bytes()
 	for _, n := range s.names {
 		size += n.bytes()
 	}
-	for _, p := range s.pages {
-		p.reset(0)
-		for _, memory := range p.memory {
-			size += cap(memory)
-		}
+	return int64(size)
+}
+
+func (s *scratch) release() {
+	for _, n := range s.names {
+		n.release()
 	}
-	if size <= maxIdle {
+	s.known = dropKnown(s.known)
+	clear(s.runs[:cap(s.runs)])
+	s.extra.ledger = nil
+	if s.size() <= maxIdle {
 		idle.Put(s)
 	}
 }
@@ -149,7 +207,7 @@ func (m *merger) add(source int, d *Dataset) {
 	}
 	g := m.groups[d.group]
 	if g == nil {
-		g = newMergeGroup(d.group)
+		g = newMergeGroup(d.group, m.memory)
 		m.groups[d.group] = g
 	}
 	g.datasets++
@@ -166,13 +224,19 @@ func (m *merger) service(ctx context.Context, s *mergeService) error {
 	if err != nil {
 		return err
 	}
-	if u.size > ownGroup {
+	if u.size > ownGroup || u.profiles() >= fullProfiles || u.rows() >= fullRows {
 		return m.writeAlone(ctx, u)
+	}
+	for _, k := range u.kinds {
+		if err := m.uniteTrees(ctx, u, k); err != nil {
+			return err
+		}
 	}
 	m.pending = append(m.pending, u)
 	m.pendingBytes += u.size
 	m.pendingProfiles += u.profiles()
-	if m.pendingBytes >= fullGroup || m.pendingProfiles >= fullProfiles {
+	m.pendingRows += u.rows()
+	if m.pendingBytes >= fullGroup || m.pendingProfiles >= fullProfiles || m.pendingRows >= fullRows {
 		return m.flush(ctx)
 	}
 	return nil
@@ -181,21 +245,29 @@ func (m *merger) service(ctx context.Context, s *mergeService) error {
 // writeAlone writes a group of one service, whose pages need not wait for the group's end.
 func (m *merger) writeAlone(ctx context.Context, u *unit) error {
 	g := m.w.beginGroup(m.tenant, true, true)
-	if err := m.likeNames(ctx, &u.symbols, u); err != nil {
-		return err
-	}
+	m.w.symbols.Like(u.like)
 	g.Symbols(&u.symbols)
 	g.Series(u.series)
 	if err := m.writeRows(ctx, g, u, identity); err != nil {
 		return err
 	}
-	return g.Close()
+	return m.closeGroup(g)
+}
+
+// closeGroup closes a group, for which its rows are packed a second time.
+func (m *merger) closeGroup(g *GroupWriter) error {
+	if err := m.memory.set(&m.rowsHeld, 2*g.rows.held()); err != nil {
+		return err
+	}
+	err := g.Close()
+	_ = m.memory.set(&m.rowsHeld, 0)
+	return err
 }
 
 // flush writes the pending services as one group.
 func (m *merger) flush(ctx context.Context) error {
 	units := m.pending
-	m.pending, m.pendingBytes, m.pendingProfiles = nil, 0, 0
+	m.pending, m.pendingBytes, m.pendingProfiles, m.pendingRows = nil, 0, 0, 0
 	switch len(units) {
 	case 0:
 		return nil
@@ -212,7 +284,7 @@ func (m *merger) flush(ctx context.Context) error {
 	symbols, _ := m.sorter.symbols(m.table, &m.remap)
 	series, seriesOf := unionSeries(units)
 	g := m.w.beginGroup(m.tenant, true, false)
-	if err := m.likeNames(ctx, &symbols, units...); err != nil {
+	if err := m.likeShared(ctx, &symbols, units); err != nil {
 		return err
 	}
 	g.Symbols(&symbols)
@@ -224,7 +296,7 @@ func (m *merger) flush(ctx context.Context) error {
 		}
 		*u = unit{}
 	}
-	return g.Close()
+	return m.closeGroup(g)
 }
 
 // renumbering says what numbers of a unit become in its group; nil: they stay.

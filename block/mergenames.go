@@ -39,8 +39,11 @@ func (n *nameSource) release() {
 // bytes is about the memory that is kept.
 func (n *nameSource) bytes() int {
 	r := &n.remap
-	return n.part.Bytes() + 4*(cap(n.used)+cap(r.Strings)+cap(r.Mappings)+cap(r.Functions)+cap(r.Locations))
+	return n.part.Bytes() + 4*(cap(r.Strings)+cap(r.Mappings)+cap(r.Functions)) + int(n.kept())
 }
+
+// kept is the memory for which locations there are and where they went.
+func (n *nameSource) kept() int64 { return 4 * int64(cap(n.used)+cap(n.remap.Locations)) }
 
 // wrap names the object and its SYMBOLS section in an error.
 func (n *nameSource) wrap(err error) error {
@@ -50,12 +53,11 @@ func (n *nameSource) wrap(err error) error {
 	return err
 }
 
-// unionNames unites the names that the datasets of a unit use, and tells their groups which number each location got:
-// with a cursor per source if all of them are sorted, by hashing and sorting otherwise. It returns the names of locations
-// without lines.
-func (m *merger) unionNames(ctx context.Context, u *unit) (bare []uint32, err error) {
+// uniteNames unites the names that the datasets of a unit use, and tells their groups which number each location got: with
+// a cursor per source if all of them are sorted and fit into memory together, by hashing and sorting otherwise, for which
+// only the names of one source are held at a time. What comes out is the same.
+func (m *merger) uniteNames(ctx context.Context, u *unit) error {
 	datasets := u.service.datasets
-	sorted := !slices.ContainsFunc(datasets, func(d mergeDataset) bool { return !d.d.Sorted() })
 	for len(m.names) < len(datasets) {
 		m.names = append(m.names, &nameSource{})
 	}
@@ -65,64 +67,148 @@ func (m *merger) unionNames(ctx context.Context, u *unit) (bare []uint32, err er
 			n.release()
 		}
 	}()
-	if !sorted {
-		m.table.Reset()
+	together, err := m.namesFit(ctx, datasets)
+	if err != nil {
+		return err
 	}
-	for i, d := range datasets {
-		if err := m.openNames(ctx, d, u.inputs[i], names[:i+1]); err != nil {
-			return nil, err
-		}
-		if !sorted && names[i].twin == nil {
-			m.table.Add(names[i].symbols, &names[i].remap)
-		}
-	}
-	if sorted {
-		u.symbols, bare, err = m.nameUnion.of(names)
-		if err != nil {
-			return nil, err
-		}
+	if together {
+		err = m.walkNames(ctx, u, names)
 	} else {
-		u.symbols, bare = m.sorter.symbols(m.table, &m.remap)
-		for _, n := range names {
-			if n.twin == nil {
-				compose(n.remap.Locations, m.remap.Locations)
+		err = m.hashNames(ctx, u, names)
+	}
+	if err != nil {
+		return err
+	}
+	u.size = estimate(&u.symbols)
+	copied := int64(len(u.symbols.Data)+len(u.like)+4*len(u.bare)) + tablesSize(countsOf(&u.symbols))
+	if err := m.memory.set(&u.held, u.held+copied); err != nil {
+		return err
+	}
+	return m.memory.set(&m.namesHeld, m.namesSize())
+}
+
+func countsOf(s *profile.Symbols) *symbols.Counts {
+	n := symbols.CountsOf(s)
+	return &n
+}
+
+// namesFit tells whether all datasets are sorted and their names can be held all at once, with as much again for the
+// union: even if no two have a name in common, so that union and copies take three times what they do, it is within the
+// budget, of which the ledger gives away less than half.
+func (m *merger) namesFit(ctx context.Context, datasets []mergeDataset) (bool, error) {
+	if slices.ContainsFunc(datasets, func(d mergeDataset) bool { return !d.d.Sorted() }) {
+		return false, nil
+	}
+	fit := func() bool {
+		more := int64(0)
+		for _, d := range datasets {
+			size := d.group.namesSize()
+			more += 2*size - min(size, d.group.namesHeld)
+		}
+		return m.memory.fits(more)
+	}
+	if !fit() {
+		return false, nil
+	}
+	for i, d := range datasets { // which says how many they are
+		if _, err := d.group.readCounts(ctx); err != nil {
+			return false, err
+		}
+		if !fit() {
+			for _, d := range datasets[:i+1] {
+				d.group.namesDone()
 			}
+			return false, nil
 		}
 	}
-	for i, d := range datasets {
-		d.group.number(names[i])
+	return true, nil
+}
+
+// walkNames unites the names of sorted datasets that fit into memory together.
+func (m *merger) walkNames(ctx context.Context, u *unit, names []*nameSource) (err error) {
+	for i, d := range u.service.datasets {
+		if err := m.openNames(ctx, d, u.inputs[i], names[:i+1], &names[i].part); err != nil {
+			return err
+		}
 	}
-	return bare, nil
+	if u.symbols, u.bare, err = m.nameUnion.of(names); err != nil {
+		return err
+	}
+	u.like = m.namesLike(&u.symbols, names)
+	for i, d := range u.service.datasets {
+		d.group.namesDone()
+		if err := d.group.number(names[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hashNames unites the names of any datasets, and holds those of one at a time.
+func (m *merger) hashNames(ctx context.Context, u *unit, names []*nameSource) error {
+	m.table.Reset()
+	for i, d := range u.service.datasets {
+		n := names[i]
+		before := n.kept()
+		// Only where locations went, and which these are, is kept of each.
+		if err := m.openNames(ctx, d, u.inputs[i], names[i:i+1], &names[0].part); err != nil {
+			return err
+		}
+		m.arrival.Locations = n.remap.Locations
+		m.table.Add(n.symbols, &m.arrival)
+		n.remap.Locations, m.arrival.Locations = m.arrival.Locations, nil
+		n.symbols, n.section = nil, nil
+		d.group.namesDone()
+		if err := m.memory.set(&m.namesHeld, m.namesHeld+n.kept()-before); err != nil {
+			return err
+		}
+		if err := m.memory.set(&m.tableHeld, int64(m.table.Bytes())); err != nil {
+			return err
+		}
+	}
+	names[0].part.Data = nil
+	u.symbols, u.bare = m.sorter.symbols(m.table, &m.remap)
+	for i, d := range u.service.datasets {
+		compose(names[i].remap.Locations, m.remap.Locations)
+		if err := d.group.number(names[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // number notes which numbers the locations of the group got.
-func (g *mergeGroup) number(n *nameSource) {
+func (g *mergeGroup) number(n *nameSource) error {
 	if n.twin != nil {
 		n = n.twin
 	}
 	if !n.partial {
 		g.at = n.remap.Locations
-		return
+		return nil
 	}
-	g.at = resize(g.at, g.locations)
+	if size := 4 * int64(g.counts.Locations); size > g.namesHeld {
+		if err := g.memory.set(&g.namesHeld, size); err != nil {
+			return err
+		}
+	}
+	g.at = resize(g.at, g.counts.Locations)
 	for i, l := range n.used {
 		g.at[l] = n.remap.Locations[i]
 	}
+	return nil
 }
 
-// openNames reads the names that a dataset uses into the last of the sources; those before have been opened.
-func (m *merger) openNames(ctx context.Context, d mergeDataset, inputs []*input, sources []*nameSource) error {
+// openNames reads the names that a dataset uses into the last of the sources, part being memory for them; those before
+// have been opened.
+func (m *merger) openNames(ctx context.Context, d mergeDataset, inputs []*input, sources []*nameSource, part *profile.Symbols) error {
 	n := sources[len(sources)-1]
 	g := d.group
-	table, err := g.g.loadSymbols(ctx)
-	if err != nil {
-		return err
-	}
-	n.group, n.partial = g.g, g.datasets > 1
-	for _, in := range inputs {
-		n.partial = n.partial || !in.whole()
-	}
+	n.group, n.partial = g.g, !g.whole(inputs)
 	if !n.partial {
+		table, err := g.readCounts(ctx)
+		if err != nil {
+			return err
+		}
 		for _, o := range sources[:len(sources)-1] {
 			if o.twin == nil && bytes.Equal(o.section, table.section) {
 				n.twin = o
@@ -131,15 +217,18 @@ func (m *merger) openNames(ctx context.Context, d mergeDataset, inputs []*input,
 		}
 		n.section = table.section
 	}
-	if n.symbols, err = d.d.Symbols(ctx); err != nil || !n.partial {
+	all, err := g.readNames(ctx)
+	if err != nil {
 		return err
 	}
-	g.locations = len(n.symbols.Locations)
-	n.used = m.usedLocations(inputs, n.used[:0], g.locations)
-	if err := m.subset.of(n.symbols, n.used, d.d.Sorted(), &n.part); err != nil {
+	if n.symbols = all; !n.partial {
+		return nil
+	}
+	n.used = m.usedLocations(inputs, n.used[:0], len(all.Locations))
+	if err := m.subset.of(all, n.used, d.d.Sorted(), part); err != nil {
 		return n.wrap(err)
 	}
-	n.symbols = &n.part
+	n.symbols = part
 	return nil
 }
 
@@ -449,35 +538,45 @@ func (w *walk[T]) run(what string, sources []*nameSource, fixed int) error {
 	return nil
 }
 
-// likeNames offers the Writer the names of a source that are as many as those to be written, if there are such: then
-// they are the same or nearly.
-func (m *merger) likeNames(ctx context.Context, s *profile.Symbols, units ...*unit) error {
-	for _, u := range units {
-		for _, d := range u.service.datasets {
-			if !m.sameLevel(d.group.g) {
-				continue
-			}
-			t, err := d.group.g.loadSymbols(ctx)
-			if err != nil {
-				return err
-			}
-			if t.counts == symbols.CountsOf(s) {
-				m.w.symbols.Like(t.section)
-				return nil
-			}
+// namesLike returns the section of a source that has as many names as those to be written, if there is one: then they are
+// the same or nearly.
+func (m *merger) namesLike(s *profile.Symbols, names []*nameSource) []byte {
+	for _, n := range names {
+		if n.section != nil && m.sameLevel(n.group) && symbols.CountsOf(n.symbols) == symbols.CountsOf(s) {
+			return n.section
 		}
 	}
 	return nil
 }
 
-// likeTree offers the Writer the trees of a source that are as large as those to be written.
-func (m *merger) likeTree(k *unitKind) {
-	for _, in := range k.inputs {
-		if t := in.tree; t.section != nil && len(t.stack.Parents) == len(k.stack.Parents) && m.sameLevel(in.group.g) {
+// likeShared offers the Writer the names of a group that several services share and that has as many as those to be
+// written, if there is one.
+func (m *merger) likeShared(ctx context.Context, s *profile.Symbols, units []*unit) error {
+	for _, u := range units {
+		for _, d := range u.service.datasets {
+			// The names of a group of one service have been dropped.
+			if d.group.datasets == 1 || d.group.counts != symbols.CountsOf(s) || !m.sameLevel(d.group.g) {
+				continue
+			}
+			t, err := d.group.readCounts(ctx)
+			if err != nil {
+				return err
+			}
 			m.w.symbols.Like(t.section)
-			return
+			return nil
 		}
 	}
+	return nil
+}
+
+// treeLike returns the trees of a source that are as large as those to be written, if there are such.
+func (m *merger) treeLike(k *unitKind) []byte {
+	for _, in := range k.inputs {
+		if t := in.tree; t.section != nil && t.nodes == len(k.stack.Parents) && m.sameLevel(in.group.g) {
+			return t.section
+		}
+	}
+	return nil
 }
 
 // sameLevel tells whether the names of a group are compressed as those of the new object will be.

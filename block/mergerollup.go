@@ -36,14 +36,15 @@ type kindRollups struct {
 	// series are the new numbers of the unit's series, nil if they stay; each are the sums of each.
 	series []uint32
 	each   seriesRollup
+	memory *ledger
 	// addAll and addEach say what the rows of the input at hand have to be added to.
 	addAll, addEach bool
 }
 
 // rollups begins the rollups of a kind; nil if there will be none, as where not even all sums fit into int64.
-func (m *merger) rollups(k *unitKind, series []uint32) *kindRollups {
+func (m *merger) rollups(k *unitKind, series []uint32) (*kindRollups, error) {
 	if m.w.header.Level < wholeFrom || k.huge {
-		return nil
+		return nil, nil
 	}
 	r := &m.kindRollups
 	r.k, r.series = k, series
@@ -63,8 +64,11 @@ func (m *merger) rollups(k *unitKind, series []uint32) *kindRollups {
 	for _, in := range k.inputs {
 		r.fromRows = append(r.fromRows, in.rollup(0) == nil)
 	}
-	r.each.begin(k)
-	return r
+	r.memory = m.memory
+	if err := r.each.begin(k, m.memory); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // of makes ready for the rows of an input, and returns nil if they need not be added.
@@ -103,7 +107,7 @@ func (in *input) rollup(bucket int64) *storagev1.Rollup {
 }
 
 func (in *input) rollupOf(bucket int64, perSeries bool) *storagev1.Rollup {
-	if in.dropped {
+	if len(in.dropped) > 0 {
 		return nil
 	}
 	for _, m := range in.rows.meta.GetRollups() {
@@ -170,7 +174,7 @@ func (r *kindRollups) addRollup(ctx context.Context, in *input, m *storagev1.Rol
 	if err != nil {
 		return err
 	}
-	s := in.rows.rollupSamples(section, len(in.tree.stack.Parents))
+	s := in.rows.rollupSamples(section, in.tree.nodes)
 	for c := range types {
 		r.source = resize(r.source, s.nodes)
 		clear(r.source)
@@ -224,7 +228,7 @@ func (r *kindRollups) finish(ctx context.Context, rw *RowsWriter, readers []*Sam
 func (r *kindRollups) whole(ctx context.Context, rw *RowsWriter) error {
 	series := uint32(rollup.All)
 	if r.each.only {
-		series = r.number(r.k.order[0].series)
+		series = r.ids()[0]
 	}
 	r.writer.Reset(len(r.sums), rw.g.w.level)
 	if !r.append(0, series, rw.rows.Samples) {
@@ -315,7 +319,11 @@ func (r *kindRollups) buckets(ctx context.Context, rw *RowsWriter, bucket int64,
 		}
 		rows := uint64(0)
 		for _, ref := range order[i:j] {
-			rows += uint64(r.k.inputs[ref.input].profiles.Samples[ref.index])
+			n, err := readers[ref.input].rowCount(int(ref.index))
+			if err != nil {
+				return err
+			}
+			rows += uint64(n)
 		}
 		if !r.append(of(i), rollup.All, max(rows, 1)) {
 			return nil
@@ -333,8 +341,7 @@ func (r *kindRollups) bucket(ctx context.Context, length, bucket int64, refs []r
 		r.fromRows[i] = true
 		m, at := in.rollup(length), bucket
 		if m == nil {
-			times := in.profiles.Times
-			if n := len(times); n > 0 && floor(times[0], length) == bucket && floor(times[n-1], length) == bucket {
+			if span := in.profiles.span; in.profiles.n > 0 && floor(span[0], length) == bucket && floor(span[1], length) == bucket {
 				m, at = in.rollup(0), 0
 			}
 		}

@@ -13,9 +13,12 @@ import (
 // writeRows writes the trees and rows of a unit into its group.
 func (m *merger) writeRows(ctx context.Context, g *GroupWriter, u *unit, to renumbering) error {
 	for _, k := range u.kinds {
+		if err := m.uniteTrees(ctx, u, k); err != nil {
+			return err
+		}
 		apply(k.stack.Locations[1:], to.locations)
 		apply(k.call.Names[1:], to.names)
-		m.likeTree(k)
+		m.w.symbols.Like(k.like)
 		trees := g.Trees(&k.stack, &k.call)
 		rw := g.Rows(u.service.name, k.kind, trees)
 		if g.w.err != nil {
@@ -28,13 +31,33 @@ func (m *merger) writeRows(ctx context.Context, g *GroupWriter, u *unit, to renu
 		if err := k.expect.check(rw); err != nil {
 			return fmt.Errorf("kind %q: %w", k.kind.Name, err)
 		}
-		for _, in := range k.inputs {
-			in.group.kindDone(in.rows.meta)
+		if err := m.kindDone(k); err != nil {
+			return err
 		}
-		*k = unitKind{kind: k.kind}
 	}
 	for _, d := range u.service.datasets {
-		d.group.done(&m.pages)
+		if err := d.group.done(&m.pages); err != nil {
+			return err
+		}
+	}
+	return m.memory.set(&u.held, 0)
+}
+
+// kindDone drops what is held of a kind whose rows have been written, and checks the CRCs of the sections that nobody
+// else needs.
+func (m *merger) kindDone(k *unitKind) error {
+	for _, in := range k.inputs {
+		if err := in.group.kindDone(in.rows.meta, &m.pages); err != nil {
+			return err
+		}
+		_ = m.memory.set(&in.held, 0)
+	}
+	_ = m.memory.set(&k.orderHeld, 0)
+	_ = m.memory.set(&k.treesHeld, 0)
+	_ = m.memory.set(&m.kindRollups.each.held, 0)
+	*k = unitKind{kind: k.kind}
+	if m.pages.size() > m.memory.limit/8 {
+		m.pages.drop()
 	}
 	return nil
 }
@@ -53,6 +76,9 @@ func (t *tally) check(rw *RowsWriter) error {
 			wrote.sums[i] += uint64(s)
 		}
 	}
+	if rw.extras != t.extras {
+		return fmt.Errorf("%w: the sources have %d bytes of spans, traces and times, their contents %d", ErrCorrupt, t.extras, rw.extras)
+	}
 	if wrote.profiles != t.profiles || wrote.samples != t.samples || !slices.Equal(wrote.sums, t.sums) {
 		return fmt.Errorf("%w: the sources have %d profiles with %d rows that sum to %d, their contents %d with %d that sum to %d",
 			ErrCorrupt, t.profiles, t.samples, t.sums, wrote.profiles, wrote.samples, wrote.sums)
@@ -63,17 +89,29 @@ func (t *tally) check(rw *RowsWriter) error {
 // copyRows copies the profiles of a kind in their order.
 func (m *merger) copyRows(ctx context.Context, rw *RowsWriter, k *unitKind, series []uint32) error {
 	readers := make([]*Samples, len(k.inputs))
+	// The rows of the table that is written become about as large as those of the tables that are read.
+	reserved := rw.g.rows.held()
+	for _, in := range k.inputs {
+		reserved += in.profiles.stored()
+	}
+	if err := m.memory.set(&m.rowsHeld, reserved); err != nil {
+		return err
+	}
+	sums, err := m.rollups(k, series)
+	if err != nil {
+		return err
+	}
+	left := make([]int, len(k.inputs)) // profiles that are still to be copied
 	for i, in := range k.inputs {
-		s, err := in.samples(ctx, &m.pages)
+		s, err := m.openSamples(ctx, k, in)
 		if err != nil {
 			return err
 		}
-		readers[i] = s
+		readers[i], left[i] = s, in.profiles.n-len(in.dropped)
 		for j, n := range in.nodes {
 			in.tree.to[n] = in.to[j]
 		}
 	}
-	sums := m.rollups(k, series)
 	for i := 0; i < len(k.order); {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -84,12 +122,18 @@ func (m *merger) copyRows(ctx context.Context, rw *RowsWriter, k *unitKind, seri
 		if err != nil {
 			return err
 		}
+		in := k.inputs[r.input]
 		if n == 0 {
 			n = 1
-			in := k.inputs[r.input]
-			if err := m.copyProfile(rw, readers[r.input], in, in.profile(r, series), int(r.index), of); err != nil {
+			if err := m.copyProfile(rw, readers[r.input], in, int(r.index), series, of); err != nil {
 				return err
 			}
+		}
+		if left[r.input] -= n; left[r.input] == 0 {
+			in.group.pause(in.rows.meta.GetSamplesSection(), &m.pages)
+		}
+		if err := m.memory.set(&m.rowsHeld, max(rw.g.rows.held(), reserved)); err != nil {
+			return err
 		}
 		i += n
 	}
@@ -101,8 +145,12 @@ func (m *merger) copyRows(ctx context.Context, rw *RowsWriter, k *unitKind, seri
 
 // copyProfile copies one profile: stack nodes get their new numbers, and values are copied as they are unless
 // the new numbers are in another order than the old, which they can only be if the source is not sorted.
-func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, p Profile, i int, sums *kindRollups) (err error) {
+func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, i int, series []uint32, sums *kindRollups) (err error) {
 	defer s.wrap(&err)
+	p, err := in.profile(i, series)
+	if err != nil {
+		return err
+	}
 	stacks, ascending, err := m.renumber(s, in, i)
 	if err != nil {
 		return err
@@ -114,20 +162,53 @@ func (m *merger) copyProfile(rw *RowsWriter, s *Samples, in *input, p Profile, i
 		return errNotAscending()
 	}
 	m.runs = m.runs[:0]
-	for c := range m.totals {
-		run, err := s.run(i, 1+c)
+	for c := 1; c <= len(m.totals); c++ {
+		run, err := m.valueRun(s, i, c, len(stacks))
 		if err != nil {
-			return err
-		}
-		if err := samples.CheckRun(run, len(stacks)); err != nil {
 			return err
 		}
 		m.runs = append(m.runs, run)
 	}
-	if err := rw.appendRuns(p, stacks, m.runs, m.totals); err != nil || sums == nil {
+	extras, err := s.extraRuns(i)
+	if err != nil {
+		return err
+	}
+	if err := rw.appendRuns(p, stacks, m.runs, &extras, m.totals); err != nil || sums == nil {
 		return err
 	}
 	return sums.addRuns(s, i, p.Series, stacks)
+}
+
+// valueRun returns the run of a profile of n rows in a column of values. One that is a multiple is not made, but its
+// length must be right.
+func (m *merger) valueRun(s *Samples, i, column, n int) (run samples.Run, err error) {
+	at, err := s.seek(i)
+	if err != nil || n == 0 {
+		return run, err
+	}
+	if err := s.turn(s.profiles.offsets[0][at]); err != nil {
+		return run, err
+	}
+	base, factor, multiple := s.section.Multiple(s.page.number, column)
+	if !multiple {
+		if run.Bytes, err = s.runAt(at, column); err != nil {
+			return run, err
+		}
+		return run, samples.CheckRun(run.Bytes, n)
+	}
+	from, err := s.runAt(at, base)
+	if err != nil {
+		return run, err
+	}
+	run = samples.Run{Base: base, Factor: factor}
+	if run.Length, err = m.multiplier.Length(from, n, factor); err != nil {
+		return run, err
+	}
+	offsets := s.profiles.offsets[column]
+	if length := offsets[at+1] - offsets[at]; length != uint64(run.Length) {
+		return run, fmt.Errorf("%w: a run of %d bytes, the multiple of another takes %d", ErrCorrupt, length, run.Length)
+	}
+	return run, nil
 }
 
 func errNotAscending() error {
@@ -135,13 +216,12 @@ func errNotAscending() error {
 }
 
 // profile is what the new object says of a profile; series are the new numbers of the unit's, nil if they stay.
-func (in *input) profile(r *ref, series []uint32) Profile {
-	ps := in.profiles
-	p := Profile{Time: r.time, Series: r.series, ID: ps.IDs[r.index], Duration: ps.Durations[r.index], Period: ps.Periods[r.index]}
-	if series != nil {
-		p.Series = series[r.series]
+func (in *input) profile(i int, series []uint32) (Profile, error) {
+	p, err := in.profiles.profile(i)
+	if err == nil && series != nil {
+		p.Series = series[p.Series]
 	}
-	return p
+	return p, err
 }
 
 // renumber returns the stack nodes of profile i in the new numbers, and whether these still ascend. It sets the
@@ -150,18 +230,26 @@ func (m *merger) renumber(s *Samples, in *input, i int) (stacks []uint32, ascend
 	if stacks, err = s.stackNodes(i); err != nil {
 		return nil, false, err
 	}
+	at, err := s.seek(i)
+	if err != nil {
+		return nil, false, err
+	}
 	ascending = true
 	to := in.tree.to
-	last := int64(-1)
+	step := int64(1)
+	if s.profiles.tagged(at) {
+		step = 0 // a node may come again
+	}
+	next := int64(0)
 	for j, n := range stacks {
 		n = to[n]
 		stacks[j] = n
-		ascending = ascending && int64(n) > last
-		last = int64(n)
+		ascending = ascending && int64(n) >= next
+		next = int64(n) + step
 	}
 	m.totals = m.totals[:0]
-	for c := range in.profiles.Totals {
-		m.totals = append(m.totals, in.profiles.Totals[c][i])
+	for _, totals := range s.profiles.Totals {
+		m.totals = append(m.totals, totals[at])
 	}
 	return stacks, ascending, nil
 }
@@ -173,8 +261,15 @@ func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, sta
 	if err != nil {
 		return err
 	}
+	extras, err := s.readExtras(i)
+	if err != nil {
+		return err
+	}
 	if !ascending {
 		stacks, values = m.sortRows(stacks, values, int(rw.nodes))
+		if extras, err = m.sortExtras(extras); err != nil {
+			return err
+		}
 	}
 	for c, vs := range values {
 		if total, ok := sum(vs); !ok || total != m.totals[c] {
@@ -182,7 +277,7 @@ func (m *merger) decodeProfile(rw *RowsWriter, s *Samples, p Profile, i int, sta
 				storagev1.SectionType_SECTION_TYPE_PROFILES, m.totals[c])
 		}
 	}
-	if err := rw.Append(p, stacks, values); err != nil || sums == nil {
+	if err := rw.AppendExtras(p, stacks, values, extras); err != nil || sums == nil {
 		return err
 	}
 	sums.addValues(p.Series, stacks, values)
@@ -215,6 +310,27 @@ func (m *merger) sortRows(stacks []uint32, values [][]int64, nodes int) ([]uint3
 	return m.stacks, m.values[:len(values)]
 }
 
+// sortExtras puts the extra columns of a profile in the order in which sortRows has put its rows. Rows of one stack node
+// have stayed as they were.
+func (m *merger) sortExtras(x *Extras) (*Extras, error) {
+	sorted := &m.extra.sorted
+	sorted.Reset()
+	for _, o := range m.order {
+		i := uint32(o)
+		if len(x.Spans) > 0 {
+			sorted.Spans = append(sorted.Spans, x.Spans[i])
+		}
+		if len(x.Traces) > 0 {
+			sorted.Traces = append(sorted.Traces, x.Traces[i])
+		}
+		if len(x.TimeEnds) > 0 {
+			sorted.Times = append(sorted.Times, x.TimesOf(int(i))...)
+			sorted.TimeEnds = append(sorted.TimeEnds, uint32(len(sorted.Times)))
+		}
+	}
+	return sorted, m.extra.account()
+}
+
 // sweepRows fills m.order by a sweep over a bit per node, which is several times cheaper than sorting where a profile
 // has a good part of the nodes. It reports false if a node comes twice.
 func (m *merger) sweepRows(stacks []uint32, nodes int) bool {
@@ -237,4 +353,27 @@ func (m *merger) sweepRows(stacks []uint32, nodes int) bool {
 		}
 	}
 	return true
+}
+
+// openSamples gives the rows of an input of a kind, through the section that its group has open.
+func (m *merger) openSamples(ctx context.Context, k *unitKind, in *input) (*Samples, error) {
+	types := len(in.rows.Kind.SampleTypes)
+	columns := make([]int, types)
+	for i := range columns {
+		columns[i] = i
+	}
+	r, err := in.group.openRows(ctx, in.rows.meta, 1+types, m.room(len(k.inputs)), &m.pages)
+	if err != nil {
+		return nil, err
+	}
+	return &Samples{
+		rows: in.rows, kind: storagev1.SectionType_SECTION_TYPE_SAMPLES, chunks: in.profiles, section: r.stream.directory, source: r.stream,
+		nodes: in.tree.nodes, columns: columns, page: r.page, values: make([][]int64, types), extra: &m.extra,
+	}, nil
+}
+
+// room is how long a range may be that is read of one of so many sections: what is free is for the range at hand of
+// each, the one that is read ahead, and as much again for inflated pages.
+func (m *merger) room(sections int) uint64 {
+	return uint64(min(max(m.memory.free()/int64(4*sections), leastRange), mostRange))
 }

@@ -26,42 +26,44 @@ type seriesRollup struct {
 	at          map[uint32]int // index in sums of a series, in the numbers of the group
 	sums        []seriesSums
 	scratch     []uint32
-	most        []uint32
+	held        int64 // what the ledger was told of sums
 }
 
 // begin looks at what is to come. A series has at least the sums that its largest profile has rows.
-func (e *seriesRollup) begin(k *unitKind) {
+func (e *seriesRollup) begin(k *unitKind, memory *ledger) error {
 	e.types = len(k.kind.SampleTypes)
 	e.limit = k.expect.samples / rollupShare
-	e.room = min(e.limit, uint64(maxSeriesSums/(4+8*e.types)))
 	e.gathered = 0
 	if e.at == nil {
 		e.at = map[uint32]int{}
 	}
 	clear(e.at)
-	if e.memory() > maxSeriesSums {
-		e.sums = nil
-	}
 	e.fromRows = e.fromRows[:0]
+	gathers := false
 	for _, in := range k.inputs {
+		gathers = gathers || in.rollupOf(0, true) == nil
 		e.fromRows = append(e.fromRows, in.rollupOf(0, true) == nil)
 	}
-	clear(e.most)
-	e.only = len(k.order) > 0
-	least := uint64(0)
-	for i := range k.order {
-		r := &k.order[i]
-		if n := int(r.series) + 1; n > len(e.most) {
-			e.most = append(e.most, make([]uint32, n-len(e.most))...)
-		}
-		rows := k.inputs[r.input].profiles.Samples[r.index]
-		e.only = e.only && r.series == k.order[0].series
-		if most := e.most[r.series]; rows > most {
-			least += uint64(rows - most)
-			e.most[r.series] = rows
+	series, least := 0, uint64(0)
+	for _, n := range k.most {
+		if n > 0 {
+			series++
+			least += uint64(n - 1)
 		}
 	}
+	e.only = series == 1
 	e.pays = !e.only && least <= e.limit
+	sum := uint64(4 + 8*e.types)
+	most := uint64(memory.spare() / 4 * 3)
+	if uint64(e.memory()) > min(maxSeriesSums, most) {
+		e.sums = nil
+	}
+	e.room = min(e.limit, maxSeriesSums/sum, uint64(series)*uint64(len(k.stack.Parents)), most/sum)
+	reserved := e.memory()
+	if e.pays && gathers {
+		reserved = max(reserved, int(e.room*sum))
+	}
+	return memory.set(&e.held, int64(reserved))
 }
 
 // places returns the sums of a series and where in them those of stack nodes are, which ascend; nil if the rollup does
@@ -138,13 +140,9 @@ func (r *kindRollups) writeEach(ctx context.Context) (ok bool, err error) {
 
 // ids returns the series of the kind, ascending.
 func (r *kindRollups) ids() []uint32 {
-	seen := make([]bool, len(r.each.most))
-	for i := range r.k.order {
-		seen[r.k.order[i].series] = true
-	}
 	var ids []uint32
-	for i := range seen {
-		if seen[i] {
+	for i, n := range r.k.most {
+		if n > 0 {
 			ids = append(ids, r.number(uint32(i)))
 		}
 	}
@@ -156,15 +154,13 @@ type seriesCursor struct {
 	in      *input
 	section *rollup.Section
 	samples *Samples
-	// to[id] is the series id that a series of the input has become.
-	to  map[uint32]uint32
-	run int
+	rollups *kindRollups
+	run     int
 }
 
 // cursors opens the rollups of inputs, nil if their pages would take too much memory.
 func (r *kindRollups) cursors(ctx context.Context) ([]*seriesCursor, error) {
 	cursors, size := make([]*seriesCursor, 0, len(r.k.inputs)), uint64(0)
-	of := make([]*seriesCursor, len(r.k.inputs))
 	for i, in := range r.k.inputs {
 		if r.each.fromRows[i] {
 			continue
@@ -173,19 +169,10 @@ func (r *kindRollups) cursors(ctx context.Context) ([]*seriesCursor, error) {
 		if err != nil {
 			return nil, err
 		}
-		if size += largestPage(section); size > maxSeriesSums {
+		if size += largestPage(section); size > uint64(min(maxSeriesSums, r.memory.spare())) {
 			return nil, nil
 		}
-		of[i] = &seriesCursor{
-			in: in, section: section, samples: in.rows.rollupSamples(section, len(in.tree.stack.Parents)), to: map[uint32]uint32{},
-		}
-		cursors = append(cursors, of[i])
-	}
-	for i := range r.k.order {
-		ref := &r.k.order[i]
-		if c := of[ref.input]; c != nil {
-			c.to[c.in.profiles.Series[ref.index]] = r.number(ref.series)
-		}
+		cursors = append(cursors, &seriesCursor{in: in, section: section, samples: in.rows.rollupSamples(section, in.tree.nodes), rollups: r})
 	}
 	return cursors, nil
 }
@@ -208,7 +195,8 @@ func (c *seriesCursor) addTo(s *seriesSums, series uint32, places *[]uint32) err
 	if c.run == len(c.section.Series) {
 		return nil
 	}
-	if to, ok := c.to[c.section.Series[c.run]]; !ok || to > series {
+	to, ok := c.number(c.section.Series[c.run])
+	if !ok || to > series {
 		return nil // a series without rows stays where it is
 	} else if to < series || c.section.Buckets[c.run] != 0 {
 		return c.corrupt("the sums of series %d are not where they should be", c.section.Series[c.run])
@@ -231,6 +219,15 @@ func (c *seriesCursor) addTo(s *seriesSums, series uint32, places *[]uint32) err
 	}
 	c.run++
 	return nil
+}
+
+// number returns the series id that one of the input has become; false if no profile of the input's kinds has it.
+func (c *seriesCursor) number(series uint32) (to uint32, ok bool) {
+	rank, ok := c.in.profiles.ranks.find(series)
+	if !ok {
+		return 0, false
+	}
+	return c.rollups.number(rank), true
 }
 
 func (c *seriesCursor) corrupt(format string, args ...any) error {

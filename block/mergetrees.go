@@ -113,23 +113,22 @@ func (in *input) each(f func(node uint32)) {
 
 // markNodes finds out which stack nodes the profiles that stay refer to.
 func (m *merger) markNodes(ctx context.Context, k *unitKind) error {
-	for i, in := range k.inputs {
+	for _, in := range k.inputs {
 		if in.whole() {
 			continue
 		}
-		s, err := in.samples(ctx, &m.pages)
+		s, err := m.openSamples(ctx, k, in)
 		if err != nil {
 			return err
 		}
 		m.marks.reset(len(in.tree.stack.Parents))
 		m.marks.set(0, 0)
 		m.marked = append(m.marked[:0], 0)
-		for j := range k.order {
-			r := &k.order[j]
-			if int(r.input) != i {
+		for j := range in.profiles.n {
+			if !in.keeps(j) {
 				continue
 			}
-			stacks, err := s.stackNodes(int(r.index))
+			stacks, err := s.stackNodes(j)
 			if err != nil {
 				s.wrap(&err)
 				return err
@@ -137,6 +136,7 @@ func (m *merger) markNodes(ctx context.Context, k *unitKind) error {
 			m.mark(in.tree.stack, stacks)
 		}
 		in.nodes = slices.Clone(m.sweep.sort(m.marked, len(in.tree.stack.Parents)))
+		in.group.pause(in.rows.meta.GetSamplesSection(), &m.pages)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -179,14 +179,4 @@ func (s *sweep) sort(numbers []uint32, n int) []uint32 {
 		}
 	}
 	return numbers
-}
-
-// samples reads the rows of the input through the page that its group shares.
-func (in *input) samples(ctx context.Context, idle *[]*page) (*Samples, error) {
-	types := len(in.rows.Kind.SampleTypes)
-	columns := make([]int, types)
-	for i := range columns {
-		columns[i] = i
-	}
-	return in.rows.samples(ctx, in.profiles, in.group.page(in.rows.meta.GetSamplesSection(), 1+types, idle), len(in.tree.stack.Parents), columns)
 }

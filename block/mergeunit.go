@@ -1,14 +1,10 @@
 package block
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"fmt"
-	"math"
 	"slices"
+	"unsafe"
 
-	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 )
@@ -22,8 +18,13 @@ type unit struct {
 	kinds   []*unitKind
 	// inputs are those of all kinds, by dataset.
 	inputs [][]*input
+	// bare are the names of locations that have no lines.
+	bare []uint32
+	// like is the SYMBOLS section of a source that is likely to have the same names, nil if none is.
+	like []byte
 	// size is about what the names will take when they are encoded.
 	size int
+	held int64
 }
 
 // unitKind is one kind of a unit.
@@ -35,8 +36,15 @@ type unitKind struct {
 	order  []ref
 	// expect is what the sources say, less the duplicates.
 	expect tally
+	// most[s] is one more than the rows of the largest profile of series s, 0 if there is no profile of it.
+	most []uint32
 	// huge: the sums of some sample type pass int64.
 	huge bool
+
+	// like is the TREES section of a source that is likely to have the same trees, nil if none is.
+	like []byte
+
+	orderHeld, treesHeld int64
 }
 
 // input is the rows of one dataset and kind of one source.
@@ -44,9 +52,10 @@ type input struct {
 	rows     *Rows
 	group    *mergeGroup
 	sorted   bool
-	profiles *Profiles
-	tree     *mergeTree
-	dropped  bool
+	profiles *inputProfiles
+	tree     *mergeTree // once it is needed
+	dropped  []uint32   // duplicates, ascending
+	held     int64
 	// nodes are the stack nodes that are used, ascending, and to what they became. If all are, nodes is nil.
 	nodes, to []uint32
 	// isTwin: to belongs to another input.
@@ -56,22 +65,26 @@ type input struct {
 // whole tells whether all nodes of the input's tree are used, by these rows and no others: so it is if a merge has
 // made it and nothing is dropped. Then its rows need not be read to find out.
 func (in *input) whole() bool {
-	return in.sorted && !in.dropped && in.group.users[in.rows.meta.GetTreesSection()] == 1
+	return in.sorted && len(in.dropped) == 0 && in.group.users[in.rows.meta.GetTreesSection()] == 1
 }
 
 // ref is one profile of an input.
 type ref struct {
-	time   int64
-	series uint32 // in the unit
-	input  uint32
-	index  uint32
+	time  int64
+	input uint32
+	index uint32
 }
+
+// refSize is what a ref takes.
+const refSize = int64(unsafe.Sizeof(ref{}))
 
 // tally is what is counted before and after. Sums wrap: with their duplicates, sources may hold more than an int64,
 // and what is left is equal or not all the same.
 type tally struct {
 	profiles, samples uint64
 	sums              []uint64
+	// extras are the bytes of runs in the extra columns: a merge changes their order at most.
+	extras extraTotals
 }
 
 func (u *unit) profiles() (n int) {
@@ -81,33 +94,63 @@ func (u *unit) profiles() (n int) {
 	return n
 }
 
-// unit reads one service from all its sources, but for its rows.
+// rows is how many rows of samples the profiles have.
+func (u *unit) rows() (n uint64) {
+	for _, k := range u.kinds {
+		n += k.expect.samples
+	}
+	return n
+}
+
+// unit reads one service from all its sources, but for its rows and the trees that only these need.
 func (m *merger) unit(ctx context.Context, s *mergeService) (*unit, error) {
 	u := &unit{service: s}
-	defer func() {
-		clear(m.known)
-		m.known = m.known[:0]
-	}()
+	m.known = dropKnown(m.known)
 	if err := m.openKinds(ctx, u); err != nil {
 		return nil, err
+	}
+	for i, d := range s.datasets {
+		whole := d.group.whole(u.inputs[i])
+		for _, in := range u.inputs[i] {
+			if err := in.openTree(ctx, !whole, &m.known); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for _, k := range u.kinds {
 		if err := m.markNodes(ctx, k); err != nil {
 			return nil, err
 		}
 	}
-	bare, err := m.unionNames(ctx, u)
-	if err != nil {
-		return nil, err
+	return u, m.uniteNames(ctx, u)
+}
+
+// uniteTrees unites the trees of a kind, unless that has been done. Afterwards only where their nodes went is needed of
+// those of the sources.
+func (m *merger) uniteTrees(ctx context.Context, u *unit, k *unitKind) error {
+	if k.stack.Parents != nil {
+		return nil
 	}
-	for _, k := range u.kinds {
-		if err := m.unionTrees(k); err != nil {
-			return nil, err
+	for _, in := range k.inputs {
+		if err := in.openTree(ctx, true, &m.known); err != nil {
+			return err
 		}
-		k.call = m.calls.of(&u.symbols, &k.stack, bare)
 	}
-	u.size = estimate(&u.symbols)
-	return u, nil
+	if err := m.unionTrees(k); err != nil {
+		return err
+	}
+	m.known = dropKnown(m.known)
+	k.like = m.treeLike(k)
+	for _, in := range k.inputs {
+		in.group.treeDone(in.rows.meta.GetTreesSection(), k == u.kinds[len(u.kinds)-1])
+	}
+	k.call = m.calls.of(&u.symbols, &k.stack, u.bare)
+	// Rollups take a sum per node and sample type, and one more.
+	nodes, calls, sums := int64(len(k.stack.Parents)), int64(len(k.call.Parents)), 1+int64(len(k.kind.SampleTypes))
+	if err := m.memory.set(&k.treesHeld, (12+8*sums)*nodes+8*calls+int64(len(k.like))); err != nil {
+		return err
+	}
+	return m.memory.set(&m.unionHeld, int64(m.union.bytes()+m.tree.Bytes()+m.calls.bytes()))
 }
 
 // estimate is about what names take when they are encoded: a third of their columns, which hold the strings and
@@ -120,62 +163,90 @@ func estimate(s *profile.Symbols) int {
 func (m *merger) openKinds(ctx context.Context, u *unit) error {
 	var sets seriesMap
 	u.inputs = make([][]*input, len(u.service.datasets))
+	ranks := make([]*seriesRanks, len(u.service.datasets))
 	for i, d := range u.service.datasets {
-		all, err := d.d.Series(ctx)
+		all, err := d.group.series(ctx)
 		if err != nil {
 			return err
 		}
 		m.series.reset(len(all))
+		ranks[i] = &seriesRanks{}
 		for _, rows := range d.d.Rows {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			in, err := m.openRows(ctx, u, d, rows, all, &sets)
+			in, err := m.openRows(ctx, u, d, rows, len(all))
 			if err != nil {
 				return err
 			}
 			u.inputs[i] = append(u.inputs[i], in)
+			if err := m.collectSeries(in.profiles, ranks[i]); err != nil {
+				return err
+			}
+			u.kind(rows.Kind).expect.extras.join(&in.profiles.extras)
 		}
+		ranks[i].fill(all, &sets)
 	}
 	rank := sets.sort()
 	u.series = sets.sets
+	if err := m.memory.set(&u.held, seriesSize(u.series)); err != nil {
+		return err
+	}
+	for i, inputs := range u.inputs {
+		apply(ranks[i].ranks, rank)
+		for _, in := range inputs {
+			in.profiles.setRanks(ranks[i])
+		}
+	}
 	slices.SortFunc(u.kinds, func(a, b *unitKind) int { return a.kind.Compare(b.kind) })
 	for _, k := range u.kinds {
-		for i := range k.order {
-			k.order[i].series = rank[k.order[i].series]
+		if err := m.settle(k); err != nil {
+			return err
 		}
-		k.settle()
 	}
 	return nil
 }
 
-// openRows reads the profiles of one kind of one dataset.
-func (m *merger) openRows(ctx context.Context, u *unit, d mergeDataset, rows *Rows, all []labels.Labels, sets *seriesMap) (*input, error) {
-	ps, err := rows.Profiles(ctx)
+// openRows opens the profiles of one kind of one dataset, whose group has that many series.
+func (m *merger) openRows(ctx context.Context, u *unit, d mergeDataset, rows *Rows, series int) (*input, error) {
+	table, err := d.group.table(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := d.group.tree(ctx, rows.meta.GetTreesSection(), &m.known)
+	ps, err := newInputProfiles(rows, table, series)
 	if err != nil {
 		return nil, err
 	}
 	k := u.kind(rows.Kind)
-	if err := k.expect.add(rows, ps); err != nil {
-		return nil, rows.wrap(storagev1.SectionType_SECTION_TYPE_PROFILES, err)
-	}
-	in := &input{rows: rows, group: d.group, sorted: d.d.Sorted(), profiles: ps, tree: tree}
-	k.order = slices.Grow(k.order, ps.Len())
-	for i, at := range ps.Times {
-		id := ps.Series[i]
-		set, ok := m.series.get(id)
-		if !ok {
-			set = sets.index(all[id])
-			m.series.set(id, set)
-		}
-		k.order = append(k.order, ref{at, set, uint32(len(k.inputs)), uint32(i)})
-	}
+	k.expect.add(rows)
+	in := &input{rows: rows, group: d.group, sorted: d.d.Sorted(), profiles: ps}
 	k.inputs = append(k.inputs, in)
-	return in, nil
+	return in, m.memory.set(&in.held, ps.size())
+}
+
+// collectSeries goes over profiles for the first time, and collects the ids of their series.
+func (m *merger) collectSeries(ps *inputProfiles, r *seriesRanks) error {
+	for i := 0; i < ps.n; {
+		if _, err := ps.seek(i); err != nil {
+			return err
+		}
+		for _, id := range ps.chunk.Series {
+			if _, ok := m.series.get(id); !ok {
+				m.series.set(id, 0)
+				r.ids = append(r.ids, id)
+			}
+		}
+		i += ps.chunk.Len()
+	}
+	return nil
+}
+
+// fill puts the ids in order and takes their label sets into those of the service; ranks are their numbers there.
+func (r *seriesRanks) fill(all []labels.Labels, sets *seriesMap) {
+	slices.Sort(r.ids)
+	for _, id := range r.ids {
+		r.ranks = append(r.ranks, sets.index(all[id]))
+	}
 }
 
 func (u *unit) kind(kind profile.Kind) *unitKind {
@@ -189,70 +260,28 @@ func (u *unit) kind(kind profile.Kind) *unitKind {
 	return k
 }
 
-// add counts the rows of one source, whose footer and profiles must agree.
-func (t *tally) add(rows *Rows, ps *Profiles) error {
-	for i, totals := range ps.Totals {
-		if s, ok := sum(totals); !ok || s != rows.Sums[i] {
-			return fmt.Errorf("%w: profiles have %d of sample type %d, the footer says %d", ErrCorrupt, s, i, rows.Sums[i])
-		}
-	}
+// add counts the rows of one source.
+func (t *tally) add(rows *Rows) {
 	t.profiles += uint64(rows.ProfileCount)
 	t.samples += uint64(rows.SampleCount)
 	for i, s := range rows.Sums {
 		t.sums[i] += uint64(s)
 	}
-	return nil
 }
 
-// id returns the id of a profile.
-func (k *unitKind) id(r *ref) *profile.ID { return &k.inputs[r.input].profiles.IDs[r.index] }
-
-// settle sorts the profiles and takes out duplicates.
-func (k *unitKind) settle() {
-	slices.SortFunc(k.order, func(a, b ref) int {
-		if a.time != b.time {
-			return cmp.Compare(a.time, b.time)
-		}
-		if a.series != b.series {
-			return cmp.Compare(a.series, b.series)
-		}
-		return cmp.Or(bytes.Compare(k.id(&a)[:], k.id(&b)[:]), cmp.Compare(a.input, b.input), cmp.Compare(a.index, b.index))
-	})
-	kept := k.order[:0]
-	for _, r := range k.order {
-		if n := len(kept); n > 0 && kept[n-1].time == r.time && kept[n-1].series == r.series && *k.id(&kept[n-1]) == *k.id(&r) {
-			k.drop(r)
-			continue
-		}
-		kept = append(kept, r)
+// openTree reads the tree of the input if it is wanted.
+func (in *input) openTree(ctx context.Context, wanted bool, known *[]knownTree) (err error) {
+	if wanted && in.tree == nil {
+		in.tree, err = in.group.tree(ctx, in.rows.meta.GetTreesSection(), known)
 	}
-	k.order = kept
-	k.huge = k.overflows()
+	return err
 }
 
-// overflows tells whether the sums of the profiles pass int64.
-func (k *unitKind) overflows() bool {
-	for c := range k.expect.sums {
-		total := int64(0)
-		for i := range k.order {
-			r := &k.order[i]
-			t := k.inputs[r.input].profiles.Totals[c][r.index]
-			if t < 0 || total > math.MaxInt64-t {
-				return true
-			}
-			total += t
-		}
+// keeps tells whether profile i is not a duplicate.
+func (in *input) keeps(i int) bool {
+	if len(in.dropped) == 0 {
+		return true
 	}
-	return false
-}
-
-// drop takes a duplicate out of the expectations.
-func (k *unitKind) drop(r ref) {
-	in := k.inputs[r.input]
-	in.dropped = true
-	k.expect.profiles--
-	k.expect.samples -= uint64(in.profiles.Samples[r.index])
-	for c := range k.expect.sums {
-		k.expect.sums[c] -= uint64(in.profiles.Totals[c][r.index])
-	}
+	_, dropped := slices.BinarySearch(in.dropped, uint32(i))
+	return !dropped
 }

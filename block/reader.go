@@ -215,13 +215,9 @@ func (g *group) loadTrees(ctx context.Context, i uint32) (trees, error) {
 
 // readStackTree reads the stack tree of a TREES section and keeps nothing: a merge has no use for the call tree. The
 // section is decoded by decode, which may know it from elsewhere, and which says whether there is a call tree.
-func (g *group) readStackTree(ctx context.Context, i uint32, decode func([]byte, symbols.Counts) (*profile.StackTree, bool, error)) (*profile.StackTree, error) {
-	t, err := g.loadSymbols(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (g *group) readStackTree(ctx context.Context, i uint32, decode func([]byte) (*profile.StackTree, bool, error)) (*profile.StackTree, error) {
 	return load(ctx, g, g.meta.Sections[i], func(b []byte) (*profile.StackTree, error) {
-		stack, hasCall, err := decode(b, t.counts)
+		stack, hasCall, err := decode(b)
 		if err == nil && g.meta.GetSorted() != hasCall {
 			err = errCallTree(g, hasCall)
 		}
@@ -234,10 +230,10 @@ func errCallTree(g *group, has bool) error {
 	return fmt.Errorf("%w: a call tree is %t in a group that is sorted: %t", ErrCorrupt, has, g.meta.GetSorted())
 }
 
-func (g *group) loadSamples(ctx context.Context, i uint32, columns int) (*samples.Section, error) {
+func (g *group) loadSamples(ctx context.Context, i uint32, columns int, extras ...samples.Extra) (*samples.Section, error) {
 	return g.samples[i].get(ctx, func() (*samples.Section, error) {
 		return load(ctx, g, g.meta.Sections[i], func(b []byte) (*samples.Section, error) {
-			return samples.Parse(b, columns)
+			return samples.Parse(b, columns, extras...)
 		})
 	})
 }

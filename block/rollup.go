@@ -162,7 +162,8 @@ func (r *Rows) rollupSamples(section *rollup.Section, nodes int) *Samples {
 	return &Samples{
 		rows: r, kind: storagev1.SectionType_SECTION_TYPE_ROLLUP,
 		profiles: &Profiles{Samples: section.Rows, offsets: section.Offsets},
-		section:  section.Samples, nodes: nodes, columns: columns, page: newPage(1 + types), values: make([][]int64, types),
+		section:  section.Samples.Directory, source: wholeSection{section.Samples},
+		nodes: nodes, columns: columns, page: newPage(section.Samples.Columns()), values: make([][]int64, types),
 	}
 }
 

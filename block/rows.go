@@ -7,6 +7,7 @@ import (
 	"math"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/profile"
 )
 
@@ -25,8 +26,10 @@ type RowsWriter struct {
 	samples     *kindSamples
 	sums        []int64
 	raw         uint64 // inflated bytes so far
-	last        Profile
-	scratch     rowScratch
+	// extras are the bytes in extra columns, of all parts.
+	extras  extraTotals
+	last    Profile
+	scratch rowScratch
 }
 
 // rowScratch is the memory of one Append.
@@ -34,12 +37,19 @@ type rowScratch struct {
 	totals  []int64
 	sums    []int64
 	lengths []uint32
+	extras  extraLengths
 }
 
 // Append writes one profile: for each stack node, ascending, one value per sample type in values[type]. Profiles
 // come in order of (time, series, id); several may be equal in all three. An error wraps ErrProfile if the profile
 // itself is at fault; then it is not part of the object, which stays good for the others.
 func (r *RowsWriter) Append(p Profile, stacks []uint32, values [][]int64) error {
+	return r.AppendExtras(p, stacks, values, &Extras{})
+}
+
+// AppendExtras is Append for rows of which more is known than stacks and values. They ascend by (stack node, span, trace)
+// and differ in one of these.
+func (r *RowsWriter) AppendExtras(p Profile, stacks []uint32, values [][]int64, x *Extras) error {
 	if r.g.w.err != nil {
 		return r.g.w.err
 	}
@@ -58,22 +68,27 @@ func (r *RowsWriter) Append(p Profile, stacks []uint32, values [][]int64) error 
 		totals = append(totals, total)
 	}
 	r.scratch.totals = totals
-	if err := r.check(&p, stacks, totals); err != nil {
+	if err := checkExtras(stacks, x); err != nil {
+		return err
+	}
+	if err := r.check(&p, stacks, totals, x.Tagged()); err != nil {
 		return err
 	}
 	r.begin()
 	r.scratch.lengths = r.samples.writer.Append(stacks, values, r.scratch.lengths[:0])
+	r.scratch.extras = r.samples.writer.AppendExtras(x, p.Time)
 	r.commit(&p, len(stacks), totals)
 	return r.g.w.err
 }
 
 // appendRuns is Append for a profile whose values are runs of another object, with the totals it has there.
-func (r *RowsWriter) appendRuns(p Profile, stacks []uint32, runs [][]byte, totals []int64) error {
-	if err := r.check(&p, stacks, totals); err != nil {
+func (r *RowsWriter) appendRuns(p Profile, stacks []uint32, runs []samples.Run, extras *extraRuns, totals []int64) error {
+	if err := r.check(&p, stacks, totals, taggedRuns(extras)); err != nil {
 		return err
 	}
 	r.begin()
-	r.scratch.lengths = r.samples.writer.AppendRun(stacks, runs, r.scratch.lengths[:0])
+	r.scratch.lengths = r.samples.writer.AppendRuns(stacks, runs, r.scratch.lengths[:0])
+	r.scratch.extras = r.samples.writer.AppendExtraRuns(extras)
 	r.commit(&p, len(stacks), totals)
 	return r.g.w.err
 }
@@ -83,22 +98,24 @@ func (r *RowsWriter) beginPage() bool {
 	return r.g.samplesOf(r.g.w.kind(r.kind), len(r.kind.SampleTypes)).writer.Begin()
 }
 
-// appendCopied is Append for a profile of a page that is copied, with the lengths of its value runs.
-func (r *RowsWriter) appendCopied(p Profile, stacks []uint32, values []uint32, totals []int64) error {
-	if err := r.check(&p, stacks, totals); err != nil {
+// appendCopied is Append for a profile of a page that is copied, with the lengths of its other runs.
+func (r *RowsWriter) appendCopied(p Profile, stacks []uint32, values []uint32, extras extraLengths, totals []int64) error {
+	if err := r.check(&p, stacks, totals, taggedLengths(&extras)); err != nil {
 		return err
 	}
 	r.begin()
 	r.scratch.lengths = append(r.scratch.lengths[:0], r.samples.writer.AppendStacks(stacks))
 	r.scratch.lengths = append(r.scratch.lengths, values...)
+	r.scratch.extras = extras
 	r.commit(&p, len(stacks), totals)
 	return r.g.w.err
 }
 
-// check refuses what the format cannot hold, before anything is changed.
-func (r *RowsWriter) check(p *Profile, stacks []uint32, totals []int64) error {
+// check refuses what the format cannot hold, before anything is changed. In a tagged profile a stack node may have a row
+// for each span and trace.
+func (r *RowsWriter) check(p *Profile, stacks []uint32, totals []int64, tagged bool) error {
 	for i := 1; i < len(stacks); i++ {
-		if stacks[i] <= stacks[i-1] {
+		if stacks[i] <= stacks[i-1] && (stacks[i] < stacks[i-1] || !tagged) {
 			return fmt.Errorf("%w: stack node %d after %d", ErrProfile, stacks[i], stacks[i-1])
 		}
 	}
@@ -157,6 +174,7 @@ func (r *RowsWriter) begin() {
 		ColumnStarts: r.samples.writer.Offsets(nil),
 	}
 	r.samples.rows = append(r.samples.rows, r.rows)
+	r.samples.extraStarts = append(r.samples.extraStarts, r.samples.writer.ExtraOffsets())
 	r.parts = append(r.parts, r.rows)
 	if g.dataset == nil {
 		g.dataset = &storagev1.Dataset{
@@ -177,11 +195,15 @@ func (r *RowsWriter) commit(p *Profile, rows int, totals []int64) {
 	for _, n := range r.scratch.lengths {
 		raw += uint64(n)
 	}
+	for _, n := range r.scratch.extras {
+		raw += uint64(n)
+	}
+	r.extras.add(&r.scratch.extras)
 	r.raw += raw
 	r.samples.raw += raw
 	d := r.g.dataset
 	d.MinTime, d.MaxTime = min(d.MinTime, p.Time), max(d.MaxTime, p.Time)
-	r.g.rows.append(r.rows.Kind, p, rows, totals, r.scratch.lengths)
+	r.g.rows.append(r.rows.Kind, p, rows, totals, r.scratch.lengths, &r.scratch.extras)
 	r.g.use(p.Series)
 	r.last = *p
 }

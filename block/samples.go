@@ -3,6 +3,7 @@ package block
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
@@ -15,22 +16,32 @@ type Samples struct {
 	rows     *Rows
 	kind     storagev1.SectionType // SAMPLES or ROLLUP
 	profiles *Profiles
-	section  *samples.Section
-	nodes    int
-	columns  []int // which were asked for
-	page     *page
+	// chunks, if it is not nil, has the profiles, of which those at hand are only some.
+	chunks  *inputProfiles
+	section *samples.Directory
+	source  pageSource
+	nodes   int
+	columns []int // which were asked for
+	page    *page
 	// What Profile returns.
 	stacks []uint32
 	values [][]int64
+	extra  *extraReader // once it is needed
 }
 
 // page is one inflated page of a section. A merge shares it between the services that have rows on it.
 type page struct {
 	number int // -1: none
+	source pageSource
+	stored []byte // all columns as they are stored, as long as some are not inflated
+	left   int    // how many are not
 	// Per column of the section: whether it is inflated, its bytes and the memory for them.
 	loaded []bool
 	bytes  [][]byte
 	memory [][]byte
+	// ledger, if there is one, counts that memory: held.
+	ledger *ledger
+	held   int64
 }
 
 func newPage(columns int) *page {
@@ -39,7 +50,7 @@ func newPage(columns int) *page {
 
 // reset empties the page for a section of that many columns and keeps its memory.
 func (p *page) reset(columns int) {
-	p.number = -1
+	p.number, p.source, p.stored = -1, nil, nil
 	for len(p.memory) < columns {
 		p.memory = append(p.memory, nil)
 	}
@@ -64,27 +75,46 @@ func (r *Rows) Samples(ctx context.Context, p *Profiles, columns ...int) (*Sampl
 	if err != nil {
 		return nil, err
 	}
-	return r.samples(ctx, p, newPage(1+types), len(t.stack.Parents), columns)
+	return r.samples(ctx, p, len(t.stack.Parents), columns)
 }
 
-// samples is Samples with the page to use and the number of stack nodes.
-func (r *Rows) samples(ctx context.Context, p *Profiles, page *page, nodes int, columns []int) (*Samples, error) {
-	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+len(r.Kind.SampleTypes))
+// samples is Samples with the number of stack nodes.
+func (r *Rows) samples(ctx context.Context, p *Profiles, nodes int, columns []int) (*Samples, error) {
+	section, err := r.dataset.group.loadSamples(ctx, r.meta.GetSamplesSection(), 1+len(r.Kind.SampleTypes), ExtrasOf(r.meta)...)
 	if err != nil {
 		return nil, err
 	}
 	return &Samples{
-		rows: r, kind: storagev1.SectionType_SECTION_TYPE_SAMPLES, profiles: p, section: section, nodes: nodes, columns: slices.Clone(columns), page: page,
-		values: make([][]int64, len(columns)),
+		rows: r, kind: storagev1.SectionType_SECTION_TYPE_SAMPLES, profiles: p, section: section.Directory, source: wholeSection{section},
+		nodes: nodes, columns: slices.Clone(columns), page: newPage(section.Columns()), values: make([][]int64, len(columns)),
 	}, nil
+}
+
+// seek makes the chunk that has profile i the one at hand, and returns its index there.
+func (s *Samples) seek(i int) (int, error) {
+	if s.chunks == nil {
+		return i, nil
+	}
+	j, err := s.chunks.seek(i)
+	s.profiles = s.chunks.chunk
+	return j, err
+}
+
+// rowCount returns how many rows profile i has.
+func (s *Samples) rowCount(i int) (int, error) {
+	i, err := s.seek(i)
+	if err != nil {
+		return 0, err
+	}
+	return int(s.profiles.Samples[i]), nil
 }
 
 // Sum adds the values of one sample type of the selected profiles, of all if selected is nil, to the sums of
 // their stack nodes. Sums must have an entry for every node of the stack tree.
 func (s *Samples) Sum(column int, selected func(i int) bool, sums []int64) (err error) {
 	defer s.wrap(&err)
-	if column < 0 || 1+column >= s.section.Columns() || len(sums) < s.nodes {
-		return fmt.Errorf("sample type %d of %d, %d sums for %d stack nodes", column, s.section.Columns()-1, len(sums), s.nodes)
+	if types := len(s.rows.Kind.SampleTypes); column < 0 || column >= types || len(sums) < s.nodes {
+		return fmt.Errorf("sample type %d of %d, %d sums for %d stack nodes", column, types, len(sums), s.nodes)
 	}
 	for i, n := range s.profiles.Samples {
 		if n == 0 || selected != nil && !selected(i) {
@@ -106,7 +136,7 @@ func (s *Samples) Sum(column int, selected func(i int) bool, sums []int64) (err 
 }
 
 // Profile returns the rows of profile i: its stack nodes, ascending, and a slice of values for each column
-// asked for. They live until the next call.
+// asked for. They live until the next call. A node is there once for each span and trace that Extras tells.
 func (s *Samples) Profile(i int) (stacks []uint32, values [][]int64, err error) {
 	defer s.wrap(&err)
 	if stacks, err = s.stackNodes(i); err != nil {
@@ -118,9 +148,12 @@ func (s *Samples) Profile(i int) (stacks []uint32, values [][]int64, err error) 
 
 // values64 returns the values of profile i.
 func (s *Samples) values64(i int) ([][]int64, error) {
-	n := int(s.profiles.Samples[i])
+	n, err := s.rowCount(i)
+	if err != nil {
+		return nil, err
+	}
 	for j, c := range s.columns {
-		run, err := s.run(i, 1+c)
+		run, factor, err := s.valueRun(i, c)
 		if err != nil {
 			return nil, err
 		}
@@ -131,8 +164,25 @@ func (s *Samples) values64(i int) ([][]int64, error) {
 		if err := samples.Values(s.values[j], run); err != nil {
 			return nil, err
 		}
+		if err := multiply(s.values[j], factor); err != nil {
+			return nil, err
+		}
 	}
 	return s.values, nil
+}
+
+// multiply multiplies values in place.
+func multiply(values []int64, factor int64) error {
+	if factor == 1 {
+		return nil
+	}
+	for i, v := range values {
+		if v > math.MaxInt64/factor {
+			return fmt.Errorf("%w: %d times %d in a column", ErrCorrupt, v, factor)
+		}
+		values[i] = v * factor
+	}
+	return nil
 }
 
 // stackNodes returns the stack nodes of profile i.
@@ -141,16 +191,35 @@ func (s *Samples) stackNodes(i int) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := int(s.profiles.Samples[i])
+	n, err := s.rowCount(i)
+	if err != nil {
+		return nil, err
+	}
 	if n > len(run) {
 		return nil, fmt.Errorf("%w: %d rows in %d bytes", ErrCorrupt, n, len(run))
 	}
 	s.stacks = resize(s.stacks, n)
+	at, err := s.seek(i)
+	if err != nil {
+		return nil, err
+	}
+	if s.profiles.tagged(at) {
+		return s.stacks, samples.RepeatedStacks(s.stacks, run, s.nodes)
+	}
 	return s.stacks, samples.Stacks(s.stacks, run, s.nodes)
 }
 
 // run returns the bytes of profile i in a column of the section.
 func (s *Samples) run(i, column int) ([]byte, error) {
+	i, err := s.seek(i)
+	if err != nil {
+		return nil, err
+	}
+	return s.runAt(i, column)
+}
+
+// runAt is run for a profile of the chunk at hand.
+func (s *Samples) runAt(i, column int) ([]byte, error) {
 	stack := s.profiles.offsets[0]
 	if stack[i] == stack[i+1] {
 		return nil, nil // no rows
@@ -172,6 +241,9 @@ func (s *Samples) run(i, column int) ([]byte, error) {
 // valueRun returns a run whose values, times the factor, are those of profile i in a column: of a column that is the
 // multiple of another it is the run of that other, so that the column need not be made.
 func (s *Samples) valueRun(i, column int) (run []byte, factor int64, err error) {
+	if i, err = s.seek(i); err != nil {
+		return nil, 0, err
+	}
 	from, factor := 1+column, int64(1)
 	stack := s.profiles.offsets[0]
 	if stack[i] == stack[i+1] {
@@ -181,9 +253,12 @@ func (s *Samples) valueRun(i, column int) (run []byte, factor int64, err error) 
 		return nil, 0, err
 	}
 	if base, times, ok := s.section.Multiple(s.page.number, from); ok {
+		if times > math.MaxInt64 {
+			return nil, 0, fmt.Errorf("%w: a column that is a multiple by %d", ErrCorrupt, times)
+		}
 		from, factor = base, int64(times)
 	}
-	run, err = s.run(i, from)
+	run, err = s.runAt(i, from)
 	return run, factor, err
 }
 
@@ -198,15 +273,26 @@ func (s *Samples) turn(offset uint64) error {
 	if p == s.section.Pages() {
 		return fmt.Errorf("%w: a run at byte %d, after the last page", ErrCorrupt, offset)
 	}
-	s.page.number = p
+	s.page.number = -1
 	clear(s.page.loaded)
+	stored, err := s.source.page(p)
+	if err != nil {
+		return err
+	}
+	s.page.number, s.page.source, s.page.stored, s.page.left = p, s.source, stored, s.section.Columns()
 	return nil
 }
 
 // inflate makes the bytes of a column available.
-func (p *page) inflate(section *samples.Section, column int) error {
+func (p *page) inflate(section *samples.Directory, column int) error {
 	if p.loaded[column] {
 		return nil
+	}
+	if p.ledger != nil && !section.Plain(p.number, column) {
+		from, to := section.Bounds(p.number, column)
+		if err := p.account(max(int64(to-from)-int64(cap(p.memory[column])), 0)); err != nil {
+			return err
+		}
 	}
 	base, _, multiple := section.Multiple(p.number, column)
 	if multiple {
@@ -219,7 +305,7 @@ func (p *page) inflate(section *samples.Section, column int) error {
 	if multiple {
 		b, err = section.Multiply(p.number, column, p.bytes[base], p.memory[column])
 	} else {
-		b, err = section.Page(p.number, column, p.memory[column])
+		b, err = section.Inflate(p.stored, p.number, column, p.memory[column])
 	}
 	if err != nil {
 		return err
@@ -228,7 +314,22 @@ func (p *page) inflate(section *samples.Section, column int) error {
 		p.memory[column] = b // keep what may have been allocated
 	}
 	p.bytes[column], p.loaded[column] = b, true
+	if !section.Plain(p.number, column) { // as it is stored it lies in what is stored
+		p.left--
+	}
+	if p.left == 0 {
+		p.stored = nil
+		p.source.done(p.number)
+	}
 	return nil
+}
+
+// account tells the ledger what the page holds and is about to.
+func (p *page) account(more int64) error {
+	for _, m := range p.memory {
+		more += int64(cap(m))
+	}
+	return p.ledger.set(&p.held, more)
 }
 
 func (s *Samples) wrap(err *error) {

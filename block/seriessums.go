@@ -19,10 +19,14 @@ func (s *seriesSums) reset(types int) {
 	}
 }
 
-// places appends to dst where the sums of stack nodes are, which ascend. New nodes begin with 0.
+// places appends to dst where the sums of stack nodes are, which ascend; a node may come again. New nodes begin with 0.
 func (s *seriesSums) places(dst, stacks []uint32) []uint32 {
 	missing, at := 0, 0
-	for _, n := range stacks {
+	for j, n := range stacks {
+		if j > 0 && n == stacks[j-1] {
+			dst = append(dst, dst[len(dst)-1])
+			continue
+		}
 		at = seek(s.nodes, at, n)
 		dst = append(dst, uint32(at+missing))
 		if at == len(s.nodes) || s.nodes[at] != n {
@@ -43,6 +47,9 @@ func (s *seriesSums) insert(places, stacks []uint32, missing int) {
 		s.sums[c] = append(s.sums[c], make([]int64, missing)...)
 	}
 	for j := len(stacks) - 1; missing > 0; j-- {
+		if j+1 < len(stacks) && stacks[j] == stacks[j+1] {
+			continue // it is there now
+		}
 		place := int(places[j])
 		if at := place - missing; at >= 0 && at < end && s.nodes[at] == stacks[j] {
 			continue // it was there

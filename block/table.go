@@ -1,13 +1,17 @@
 package block
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"reflect"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/profile"
 )
 
@@ -30,23 +34,56 @@ const (
 
 var fixedNames = [fixedColumns]string{"kind", "time", "series", "id_hi", "id_lo", "duration", "period", "samples"}
 
-// tableColumns returns the names of the columns of a table for that many sample types.
-func tableColumns(types int) []string {
+// extraNames are the columns at the end, those of extra columns that no profile has left out.
+var extraNames = [samples.NumExtras]string{"span_bytes", "trace_bytes", "time_bytes"}
+
+// tableShape is what decides which columns a table has: sample types and extra columns.
+type tableShape struct {
+	types  int
+	extras [samples.NumExtras]bool
+}
+
+// names returns the names of the columns.
+func (s tableShape) names() []string {
 	names := append([]string{}, fixedNames[:]...)
-	for i := range types {
+	for i := range s.types {
 		names = append(names, fmt.Sprintf("total_%d", i))
 	}
 	names = append(names, "stack_bytes")
-	for i := range types {
+	for i := range s.types {
 		names = append(names, fmt.Sprintf("value_bytes_%d", i))
+	}
+	for e, has := range s.extras {
+		if has {
+			names = append(names, extraNames[e])
+		}
 	}
 	return names
 }
 
-// Where columns are in a table of that many sample types.
-func totalColumn(i int) int             { return fixedColumns + i }
-func stackBytesColumn(types int) int    { return fixedColumns + types }
-func valueBytesColumn(types, i int) int { return fixedColumns + types + 1 + i }
+// Where columns are in a table.
+func totalColumn(i int) int               { return fixedColumns + i }
+func (s tableShape) stackBytes() int      { return fixedColumns + s.types }
+func (s tableShape) valueBytes(i int) int { return fixedColumns + s.types + 1 + i }
+func (s tableShape) extraBytes(e samples.Extra) (i int, ok bool) {
+	i = s.valueBytes(s.types)
+	for _, has := range s.extras[:e] {
+		if has {
+			i++
+		}
+	}
+	return i, s.extras[e]
+}
+
+// extraOf returns the extra column whose lengths are in column i.
+func (s tableShape) extraOf(i int) samples.Extra {
+	for e := range samples.Extra(samples.NumExtras) {
+		if at, ok := s.extraBytes(e); ok && at == i {
+			return e
+		}
+	}
+	panic(fmt.Sprintf("block: no column %d in a table of %+v", i, s))
+}
 
 // Profile is one row of the PROFILES table as it is appended.
 type Profile struct {
@@ -59,36 +96,101 @@ type Profile struct {
 }
 
 // rowBuffer holds the rows of a group's PROFILES table until the group is closed, column by column, because
-// only then is it known how many sample types the table must hold.
+// only then is it known how many sample types the table must hold. All but the rows of the last page are packed as the
+// table will have them, into a quarter: a group may have millions.
 type rowBuffer struct {
-	rows    int
+	rows   int
+	packed []packedRows
+	size   int64 // of what is packed
+	// The rows that are not packed.
 	fixed   [fixedColumns][]int64
 	totals  [][]int64
-	lengths [][]int64 // the stack column first
+	lengths [][]int64                  // the stack column first
+	extras  [samples.NumExtras][]int64 // empty as long as all are 0
+	has     [samples.NumExtras]bool    // whether some row, packed or not, has something there
 }
 
+// packedRows are the rows of one page: columns of delta encoding, where nil is nothing but zeros.
+type packedRows struct {
+	fixed           [fixedColumns][]byte
+	totals, lengths [][]byte
+	extras          [][]byte
+}
+
+// pack packs the rows of a whole page.
+func (b *rowBuffer) pack() {
+	var p packedRows
+	for i, column := range b.fixed {
+		p.fixed[i] = b.encode(column)
+		b.fixed[i] = column[:0]
+	}
+	p.totals, p.lengths, p.extras = b.packAll(b.totals), b.packAll(b.lengths), b.packAll(b.extras[:])
+	b.packed = append(b.packed, p)
+}
+
+func (b *rowBuffer) packAll(columns [][]int64) [][]byte {
+	packed := make([][]byte, len(columns))
+	for i, column := range columns {
+		if len(column) > 0 {
+			packed[i] = b.encode(pad(column, tablePageRows))
+		}
+		columns[i] = column[:0]
+	}
+	return packed
+}
+
+func (b *rowBuffer) encode(column []int64) []byte {
+	out, err := parquet.DeltaBinaryPacked.EncodeInt64(nil, column)
+	if err != nil {
+		panic(fmt.Sprintf("block: encode numbers: %v", err)) // there is nothing that could fail
+	}
+	out = slices.Clip(out)
+	b.size += int64(len(out)) + 24
+	return out
+}
+
+// held is the memory that the rows take, besides that of one page.
+func (b *rowBuffer) held() int64 { return b.size }
+
 func (b *rowBuffer) reset() {
-	b.rows = 0
+	b.rows, b.size = 0, 0
+	clear(b.packed)
+	b.packed = b.packed[:0]
 	for i := range b.fixed {
 		b.fixed[i] = b.fixed[i][:0]
 	}
 	b.totals, b.lengths = b.totals[:0], b.lengths[:0]
+	for e := range b.extras {
+		b.extras[e] = b.extras[e][:0]
+	}
+	b.has = [samples.NumExtras]bool{}
 }
 
-func (b *rowBuffer) append(kind uint32, p *Profile, samples int, totals []int64, lengths []uint32) {
+func (b *rowBuffer) append(kind uint32, p *Profile, rows int, totals []int64, lengths []uint32, extras *extraLengths) {
+	open := b.rows - len(b.packed)*tablePageRows
+	if open == tablePageRows {
+		b.pack()
+		open = 0
+	}
 	for i, v := range [fixedColumns]int64{
 		int64(kind), p.Time, int64(p.Series), int64(binary.BigEndian.Uint64(p.ID[:8])), int64(binary.BigEndian.Uint64(p.ID[8:])),
-		p.Duration, p.Period, int64(samples),
+		p.Duration, p.Period, int64(rows),
 	} {
 		b.fixed[i] = append(b.fixed[i], v)
 	}
 	b.totals = grow(b.totals, len(totals))
 	for i, v := range totals {
-		b.totals[i] = append(pad(b.totals[i], b.rows), v)
+		b.totals[i] = append(pad(b.totals[i], open), v)
 	}
 	b.lengths = grow(b.lengths, len(lengths))
 	for i, v := range lengths {
-		b.lengths[i] = append(pad(b.lengths[i], b.rows), int64(v))
+		b.lengths[i] = append(pad(b.lengths[i], open), int64(v))
+	}
+	for e, v := range extras {
+		if v > 0 {
+			b.extras[e] = append(pad(b.extras[e], open), int64(v))
+			b.has[e] = true
+		}
 	}
 	b.rows++
 }
@@ -114,40 +216,72 @@ func pad(column []int64, n int) []int64 {
 	return column
 }
 
-// types returns how many sample types the table must have room for.
-func (b *rowBuffer) types() int { return len(b.totals) }
-
-// column returns column i of the table.
-func (b *rowBuffer) column(i int) []int64 {
-	n := b.types()
-	switch {
-	case i < fixedColumns:
-		return b.fixed[i]
-	case i < stackBytesColumn(n):
-		i -= fixedColumns
-		b.totals[i] = pad(b.totals[i], b.rows)
-		return b.totals[i]
-	}
-	i -= stackBytesColumn(n)
-	b.lengths = grow(b.lengths, n+1)
-	b.lengths[i] = pad(b.lengths[i], b.rows)
-	return b.lengths[i]
+// shape returns what the table must have room for.
+func (b *rowBuffer) shape() tableShape {
+	return tableShape{types: len(b.totals), extras: b.has}
 }
 
-// tableWriter writes PROFILES tables of one number of sample types.
+// column calls f with the rows of column i of a table of that shape, page by page. They live until f returns.
+func (b *rowBuffer) column(s tableShape, i int, f func([]int64) error) error {
+	open := func() []int64 { return b.fixed[i] }
+	packed := func(p *packedRows) []byte { return p.fixed[i] }
+	switch {
+	case i < fixedColumns:
+	case i < s.stackBytes():
+		i -= fixedColumns
+		open = func() []int64 { return at(b.totals, i) }
+		packed = func(p *packedRows) []byte { return at(p.totals, i) }
+	case i < s.valueBytes(s.types):
+		i -= s.stackBytes()
+		open = func() []int64 { return at(b.lengths, i) }
+		packed = func(p *packedRows) []byte { return at(p.lengths, i) }
+	default:
+		e := s.extraOf(i)
+		open = func() []int64 { return b.extras[e] }
+		packed = func(p *packedRows) []byte { return at(p.extras, int(e)) }
+	}
+	for p := range b.packed {
+		column := make([]int64, 0, tablePageRows)
+		if bytes := packed(&b.packed[p]); bytes != nil {
+			var err error
+			if column, err = parquet.DeltaBinaryPacked.DecodeInt64(column, bytes); err != nil {
+				return err
+			}
+		}
+		if err := f(pad(column, tablePageRows)); err != nil {
+			return err
+		}
+	}
+	if b.rows == 0 {
+		return nil
+	}
+	return f(pad(open(), b.rows-len(b.packed)*tablePageRows))
+}
+
+// at returns item i, nil if there are fewer.
+func at[T any](items [][]T, i int) []T {
+	if i < len(items) {
+		return items[i]
+	}
+	return nil
+}
+
+// tableWriter writes PROFILES tables of one shape.
 //
 // It keeps the schema, which reflection makes dear to build, and a new parquet.Writer per table: Writer.Reset of
 // parquet-go v0.32.0 erases the names of columns that the next file's metadata should repeat
 // (parquet-go issue 602), which kiln's own reader would not miss and every other would.
 type tableWriter struct {
-	types  int
+	shape  tableShape
 	schema *parquet.Schema
-	out    bytes.Buffer
+	out    *bufio.Writer
 	values []parquet.Value
 }
 
-func newTableWriter(types int) *tableWriter {
-	return &tableWriter{types: types, schema: tableSchema(types), values: make([]parquet.Value, tablePageRows)}
+func newTableWriter(s tableShape) *tableWriter {
+	return &tableWriter{
+		shape: s, schema: tableSchema(s), out: bufio.NewWriterSize(nil, 64<<10), values: make([]parquet.Value, tablePageRows),
+	}
 }
 
 func (t *tableWriter) writer(rows int) *parquet.GenericWriter[any] {
@@ -161,16 +295,16 @@ func (t *tableWriter) writer(rows int) *parquet.GenericWriter[any] {
 	}
 	// Readers skip pages by kind, time and series. What pages hold of anything else would only take room: a small
 	// table is mostly footer.
-	for _, name := range tableColumns(t.types)[colIDHigh:] {
+	for _, name := range t.shape.names()[colIDHigh:] {
 		options = append(options, parquet.SkipPageBounds(name), parquet.SkipPageStatistics(name))
 	}
-	return parquet.NewGenericWriter[any](&t.out, append(options, t.schema)...)
+	return parquet.NewGenericWriter[any](t.out, append(options, t.schema)...)
 }
 
 // tableSchema describes the table by a struct, because parquet.Group would sort the columns by name.
-func tableSchema(types int) *parquet.Schema {
+func tableSchema(s tableShape) *parquet.Schema {
 	var fields []reflect.StructField
-	for i, name := range tableColumns(types) {
+	for i, name := range s.names() {
 		tag := name + ",delta"
 		switch i {
 		case colTime:
@@ -187,26 +321,25 @@ func tableSchema(types int) *parquet.Schema {
 	return parquet.NewSchema("profiles", parquet.SchemaOf(reflect.New(reflect.StructOf(fields)).Interface()))
 }
 
-// write returns the table of the buffer's rows. The bytes live until the next call.
-func (t *tableWriter) write(b *rowBuffer) ([]byte, error) {
-	t.out.Reset()
+// write writes the table of the buffer's rows.
+func (t *tableWriter) write(out io.Writer, b *rowBuffer) error {
+	t.out.Reset(out)
 	w := t.writer(b.rows)
 	for i, cw := range w.ColumnWriters() {
-		column := b.column(i)
-		for len(column) > 0 {
-			n := min(len(column), tablePageRows)
-			for j, v := range column[:n] {
+		err := b.column(t.shape, i, func(page []int64) error {
+			for j, v := range page {
 				t.values[j] = parquet.Int64Value(v)
 			}
 			// A full page is flushed by the writer itself: all columns have the same rows on a page.
-			if _, err := cw.WriteRowValues(t.values[:n]); err != nil {
-				return nil, fmt.Errorf("write column %s of the profiles: %w", tableColumns(t.types)[i], err)
-			}
-			column = column[n:]
+			_, err := cw.WriteRowValues(t.values[:len(page)])
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("write column %s of the profiles: %w", t.shape.names()[i], err)
 		}
 	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("write the profiles: %w", err)
+	if err := errors.Join(w.Close(), t.out.Flush()); err != nil {
+		return fmt.Errorf("write the profiles: %w", err)
 	}
-	return t.out.Bytes(), nil
+	return nil
 }

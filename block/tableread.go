@@ -21,7 +21,7 @@ import (
 type table struct {
 	data    []byte
 	rows    int64
-	types   int
+	shape   tableShape
 	columns []tableColumn
 
 	mu sync.Mutex
@@ -67,11 +67,18 @@ func parseTable(data []byte) (*table, error) {
 		return nil, fmt.Errorf("%w: %d rows in %d row groups", ErrCorrupt, t.rows, len(meta.RowGroups))
 	}
 	leaves := len(meta.Schema) - 1
-	t.types = (leaves - fixedColumns - 1) / 2
-	if leaves < fixedColumns+1 || leaves != fixedColumns+1+2*t.types {
+	for e := len(extraNames) - 1; e >= 0; e-- {
+		if leaves > 0 && meta.Schema[leaves].Name == extraNames[e] {
+			t.shape.extras[e] = true
+			leaves--
+		}
+	}
+	t.shape.types = (leaves - fixedColumns - 1) / 2
+	if leaves < fixedColumns+1 || leaves != fixedColumns+1+2*t.shape.types {
 		return nil, fmt.Errorf("%w: profiles of %d columns", ErrCorrupt, leaves)
 	}
-	for i, name := range tableColumns(t.types) {
+	leaves = len(meta.Schema) - 1
+	for i, name := range t.shape.names() {
 		if meta.Schema[i+1].Name != name {
 			return nil, fmt.Errorf("%w: column %d of the profiles is %q, want %q", ErrCorrupt, i, meta.Schema[i+1].Name, name)
 		}
@@ -91,7 +98,7 @@ func parseTable(data []byte) (*table, error) {
 
 // index reads where the pages of every column are.
 func (t *table) index(chunks []format.ColumnChunk) error {
-	if len(chunks) != fixedColumns+1+2*t.types {
+	if len(chunks) != len(t.shape.names()) {
 		return fmt.Errorf("%w: %d columns of profiles stored", ErrCorrupt, len(chunks))
 	}
 	t.columns = make([]tableColumn, len(chunks))
@@ -135,15 +142,24 @@ func (c *tableColumn) fill(pages []format.PageLocation, rows, size int64) error 
 
 // read appends rows [from, from+n) of a column to dst, decoding only the pages they are on.
 func (t *table) read(dst []int64, col int, from, n int64) ([]int64, error) {
+	return t.readPages(dst, col, from, n, t.recently)
+}
+
+// readOnce is read for who has large tables and goes through them: no page is kept.
+func (t *table) readOnce(dst []int64, col int, from, n int64) ([]int64, error) {
+	return t.readPages(dst, col, from, n, func(col, p int) ([]int64, error) { return t.page(&t.columns[col], p) })
+}
+
+func (t *table) readPages(dst []int64, col int, from, n int64, decode func(col, p int) ([]int64, error)) ([]int64, error) {
 	c := &t.columns[col]
 	if from < 0 || n < 0 || from > t.rows || n > t.rows-from {
 		return nil, fmt.Errorf("%w: rows %d to %d of %d", ErrCorrupt, from, from+n, t.rows)
 	}
 	p := sort.Search(len(c.offsets)-1, func(p int) bool { return c.first[p+1] > from })
 	for ; n > 0; p++ {
-		page, err := t.recently(col, p)
+		page, err := decode(col, p)
 		if err != nil {
-			return nil, fmt.Errorf("page %d of column %s: %w", p, tableColumns(t.types)[col], err)
+			return nil, fmt.Errorf("page %d of column %s: %w", p, t.shape.names()[col], err)
 		}
 		page = page[from-c.first[p]:]
 		page = page[:min(n, int64(len(page)))]

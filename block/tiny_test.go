@@ -103,7 +103,7 @@ func checkPagesTouched(t *testing.T, d *Dataset, rows *Rows) {
 	if got, err := again.read(nil, colTime, 4321, 1); err != nil || got[0] != 1e9+4321 {
 		t.Errorf("row 4321 is %v, error %v", got, err)
 	}
-	for i, name := range tableColumns(again.types) {
+	for i, name := range again.shape.names() {
 		if _, err := again.read(nil, i, 4321, 1); err != nil {
 			t.Errorf("column %s of row 4321: %v", name, err)
 		}

@@ -2,6 +2,7 @@ package block
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/kilndb/kiln/profile"
 )
@@ -86,4 +87,9 @@ func (u *treeUnion) tree() (sorted profile.StackTree, numbers []uint32) {
 		node = u.nodes[node].first
 	}
 	return sorted, u.numbers
+}
+
+// bytes is the memory that the union holds on to.
+func (u *treeUnion) bytes() int {
+	return cap(u.nodes)*int(unsafe.Sizeof(unionNode{})) + 4*(cap(u.path)+cap(u.numbers))
 }

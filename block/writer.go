@@ -60,13 +60,13 @@ type Writer struct {
 	series  series.Encoder
 	buf     []byte
 	group   GroupWriter
-	tables  map[int]*tableWriter
+	tables  map[tableShape]*tableWriter
 	idle    []*samples.Writer
 }
 
 // NewWriter begins an object that is streamed to out.
 func NewWriter(out io.Writer, h Header) *Writer {
-	w := &Writer{strings: map[string]uint32{}, kinds: map[string]uint32{}, tables: map[int]*tableWriter{}}
+	w := &Writer{strings: map[string]uint32{}, kinds: map[string]uint32{}, tables: map[tableShape]*tableWriter{}}
 	w.Reset(out, h)
 	return w
 }

@@ -3,6 +3,8 @@ package compactionworker
 import (
 	"errors"
 	"time"
+
+	"github.com/kilndb/kiln/block"
 )
 
 // Config configures a Worker.
@@ -16,6 +18,9 @@ type Config struct {
 	// StopGrace is how long running jobs may go on when the worker is told to stop.
 	StopGrace time.Duration
 
+	// Memory is how much memory a job may take: MemoryBuffer for its output, the rest is the budget of the merge. A job
+	// that needs more fails.
+	Memory int64
 	// MemoryBuffer is how much of an output is kept in memory; what is larger goes to a file in TempDir.
 	MemoryBuffer int64
 	// MaxOutput bounds one output.
@@ -24,6 +29,9 @@ type Config struct {
 	TempDir string
 }
 
+// leastBudget is the smallest budget of a merge that is of any use: the tables of one busy service take as much.
+const leastBudget = 32 << 20
+
 // DefaultConfig returns the configuration of a worker with that name.
 func DefaultConfig(name string) Config {
 	return Config{
@@ -31,6 +39,7 @@ func DefaultConfig(name string) Config {
 		Jobs:         1,
 		PollWait:     20 * time.Second,
 		StopGrace:    15 * time.Second,
+		Memory:       block.DefaultBudget + 8<<20,
 		MemoryBuffer: 8 << 20,
 		MaxOutput:    2 << 30,
 	}
@@ -49,6 +58,8 @@ func (c Config) Validate() error {
 		return errors.New("compaction worker: the grace for stopping must not be negative")
 	case c.MemoryBuffer < 0 || c.MaxOutput < 1:
 		return errors.New("compaction worker: the sizes of outputs must be positive")
+	case c.Memory-c.MemoryBuffer < leastBudget:
+		return errors.New("compaction worker: a job needs 32 MiB of memory besides the buffer of its output")
 	}
 	return nil
 }

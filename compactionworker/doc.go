@@ -9,8 +9,8 @@
 //     bucket. Otherwise it fails with a reason that names the source.
 //   - Each attempt writes objects of its own, with new ids. An object that was reported is never touched again.
 //   - It stops working on a job whose lease it lost.
-//   - Memory: block.Merge streams; an output beyond Config.MemoryBuffer goes to a temporary file, and one beyond
-//     Config.MaxOutput fails its job.
+//   - Memory: a job takes no more than Config.Memory, whatever its sources, or fails with block.ErrBudget; an output beyond
+//     Config.MemoryBuffer goes to a temporary file, and one beyond Config.MaxOutput fails its job.
 //
 // # Sharp edges
 //

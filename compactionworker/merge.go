@@ -74,7 +74,7 @@ func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) 
 		header.Sources = append(header.Sources, r.Meta().GetId())
 	}
 	out := newSpool(m.worker.cfg)
-	meta, err := write(ctx, tenant, sources, block.NewWriter(out, header))
+	meta, err := m.write(ctx, tenant, sources, block.NewWriter(out, header))
 	if err == nil {
 		err = m.worker.bucket.PutFrom(ctx, block.Key(meta), out, out.Size())
 	}
@@ -84,8 +84,9 @@ func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) 
 	return meta, nil
 }
 
-func write(ctx context.Context, tenant string, sources []*block.Reader, w *block.Writer) (*storagev1.BlockMeta, error) {
-	if err := block.Merge(ctx, tenant, sources, w); err != nil {
+func (m *merge) write(ctx context.Context, tenant string, sources []*block.Reader, w *block.Writer) (*storagev1.BlockMeta, error) {
+	budget := m.worker.cfg.Memory - m.worker.cfg.MemoryBuffer
+	if err := block.MergeWithin(ctx, budget, tenant, sources, w); err != nil {
 		w.Abort()
 		return nil, err
 	}

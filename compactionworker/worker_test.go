@@ -223,6 +223,31 @@ func equal(t *testing.T, what string, got, want map[string]int64) {
 	}
 }
 
+// A job has the memory that is left of Config.Memory, and no more.
+func TestJobsHaveABudget(t *testing.T) {
+	bucket := memory.New()
+	b, meta := segment(t, "x", 1, "a/web")
+	if err := bucket.Put(t.Context(), block.Key(meta), b); err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig("worker")
+	w, err := New(cfg, objstoretest.NewFaulty(bucket), nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := &compactionv1.Assignment{Sources: []*storagev1.BlockMeta{meta}}
+	if err := (&merge{worker: w, job: job}).run(t.Context()); err != nil {
+		t.Errorf("the default: %v", err)
+	}
+	w.cfg.Memory = w.cfg.MemoryBuffer + 1000
+	if err := (&merge{worker: w, job: job}).run(t.Context()); !errors.Is(err, block.ErrBudget) {
+		t.Errorf("error %v, want ErrBudget", err)
+	}
+	if _, err := New(w.cfg, w.bucket, nil, w.log, prometheus.NewRegistry()); err == nil {
+		t.Error("a worker with 1000 bytes is opened")
+	}
+}
+
 func TestSegmentsBecomeBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, func(c *Config) { c.MemoryBuffer = 100 }) // through a temporary file

@@ -44,7 +44,7 @@ type Report struct {
 //   - names of Go's functions lose their type arguments;
 //   - stacks and names longer than the limits are cut, stacks at the leaf and names at the front: a flame graph
 //     stays whole near its root, and the end of a name says more than its package;
-//   - samples with equal stack, labels, span and trace become one, the sum of their values;
+//   - samples with equal stack, labels, span and trace become one, the sum of their values with the times of all;
 //   - Series and Order say which samples belong to which label set, in order of arrival; a stack may occur in a series
 //     more than once, for spans differ;
 //   - strings that nothing refers to any more become "", so that a Table does not keep them.
@@ -59,6 +59,7 @@ func (p *Profile) Normalise(lim Limits) (Report, error) {
 	if err := n.mergeSamples(p, lim.MaxStackDepth, &r); err != nil {
 		return r, err
 	}
+	n.mergeTimes(p)
 	n.groupSeries(p)
 	n.dropStrings(p)
 	return r, nil
@@ -99,6 +100,7 @@ type normaliser struct {
 	used    []bool
 	// shortened is for some strings the number of the one that takes its place as a name; empty if there are none.
 	shortened []uint32
+	times     timesMerger
 }
 
 // A client's label values repeat from profile to profile. The bounds keep one that sends ever new ones
@@ -119,6 +121,7 @@ func (n *normaliser) begin(p *Profile) {
 	clear(n.byHash)
 	clear(n.texts)
 	n.texts, n.textEnds = n.texts[:0], n.textEnds[:0]
+	n.times.begin(p)
 	n.samples.init()
 	n.samples.reset()
 	n.sets.init()
@@ -129,7 +132,7 @@ func (n *normaliser) begin(p *Profile) {
 
 func (n *normaliser) bytes() int {
 	return n.samples.bytes() + n.sets.bytes() + 4*(cap(n.seriesOf)+cap(n.setFirst)+cap(n.setSeries)+cap(n.shortened)) + 8*cap(n.textEnds) +
-		cap(n.used) + cap(n.texts)*int(unsafe.Sizeof(labels.Label{}))
+		cap(n.used) + cap(n.texts)*int(unsafe.Sizeof(labels.Label{})) + n.times.bytes()
 }
 
 // mergeSamples moves the samples that remain to the front, one after the other. What it writes never
@@ -143,6 +146,7 @@ func (n *normaliser) mergeSamples(p *Profile, depth int, r *Report) error {
 		stack, ls := p.Stacks[stackStart:p.StackEnds[i]], p.SampleLabels[labelStart:p.LabelEnds[i]]
 		stackStart, labelStart = p.StackEnds[i], p.LabelEnds[i]
 		if !worthKeeping(row, r) {
+			n.times.drop()
 			continue
 		}
 		if len(stack)*longest > depth {
@@ -158,6 +162,7 @@ func (n *normaliser) mergeSamples(p *Profile, depth int, r *Report) error {
 		p.setRequest(at, count, of)
 		series := n.seriesNumber(p, uint32(at))
 		same, found := n.sampleNumber(p, uint32(at), series)
+		n.times.became(same)
 		if !found {
 			n.seriesOf = append(n.seriesOf, series)
 			continue

@@ -28,9 +28,9 @@ type SampleLabel struct {
 // Profile is not decoded into again.
 type Profile struct {
 	Symbols
-
 	// Wire is how many bytes of Data, from the first, are the pprof that the profile was decoded from. It is 0 if the
-	// profile does not follow from such bytes by Normalise alone: to send it, encode it.
+	// profile does not follow from such bytes by Normalise alone: to send it, encode it. Whoever changes a profile, or adds
+	// spans, traces or times to it, sets it to 0.
 	Wire int
 
 	SampleTypes []ValueType
@@ -46,12 +46,12 @@ type Profile struct {
 	LabelEnds    []uint32
 	SampleLabels []SampleLabel
 	// Times are when a sample was seen, Unix nanoseconds: those of sample i are Times[TimeEnds[i-1]:TimeEnds[i]].
-	// Both are empty if the profile does not say.
+	// Both are empty if the profile does not say. Normalise sorts those of each sample.
 	Times    []int64
 	TimeEnds []uint32
 
-	// Spans and Traces are filled by Normalise: of each sample the request that it was taken in. A column is
-	// empty if no sample has such an id.
+	// Spans and Traces are filled by Normalise, if not before: of each sample the request that it was taken in. A column is
+	// empty if no sample has such an id. A label of a sample wins over what is there before.
 	Spans  []SpanID
 	Traces []TraceID
 	// Series is filled by Normalise: which samples belong to which series.
@@ -112,6 +112,18 @@ func (s *Symbols) size() int {
 
 // Samples returns the number of samples.
 func (p *Profile) Samples() int { return len(p.StackEnds) }
+
+// TimesOf returns when sample i was seen, nil if the profile does not say.
+func (p *Profile) TimesOf(i int) []int64 {
+	if len(p.TimeEnds) == 0 {
+		return nil
+	}
+	start := uint32(0)
+	if i > 0 {
+		start = p.TimeEnds[i-1]
+	}
+	return p.Times[start:p.TimeEnds[i]]
+}
 
 // Stack returns the locations of sample i, leaf first.
 func (p *Profile) Stack(i int) []uint32 {

@@ -12,6 +12,34 @@ type SpanID [8]byte
 // TraceID names the trace that a span belongs to; zero if none.
 type TraceID [16]byte
 
+// ParseSpanID reads the 16 hexadecimal digits of an id; false if it is something else, or all zeros.
+func ParseSpanID(text string) (id SpanID, ok bool) {
+	ok = parseID(id[:], []byte(text)) && id != SpanID{}
+	return id, ok
+}
+
+// ParseTraceID reads the 32 hexadecimal digits of an id; false if it is something else, or all zeros.
+func ParseTraceID(text string) (id TraceID, ok bool) {
+	ok = parseID(id[:], []byte(text)) && id != TraceID{}
+	return id, ok
+}
+
+// String returns the hexadecimal digits of the id, "" if it is none.
+func (id SpanID) String() string {
+	if id == (SpanID{}) {
+		return ""
+	}
+	return hex.EncodeToString(id[:])
+}
+
+// String returns the hexadecimal digits of the id, "" if it is none.
+func (id TraceID) String() string {
+	if id == (TraceID{}) {
+		return ""
+	}
+	return hex.EncodeToString(id[:])
+}
+
 // request is what the labels of a sample say about the request that it was taken in.
 type request struct {
 	span  SpanID
@@ -76,9 +104,18 @@ func (p *Profile) setRequest(i, count int, r request) {
 	}
 }
 
-// cutRequests leaves the columns of the first samples.
+// cutRequests leaves the columns of the first samples, and none that says nothing of them.
 func (p *Profile) cutRequests(samples int) {
-	p.Spans, p.Traces = p.Spans[:min(samples, len(p.Spans))], p.Traces[:min(samples, len(p.Traces))]
+	p.Spans, p.Traces = cutIDs(p.Spans, samples), cutIDs(p.Traces, samples)
+}
+
+func cutIDs[ID comparable](ids []ID, samples int) []ID {
+	var none ID
+	ids = ids[:min(samples, len(ids))]
+	if !slices.ContainsFunc(ids, func(id ID) bool { return id != none }) {
+		return ids[:0]
+	}
+	return ids
 }
 
 // cleared returns n zeros in the memory of s.

@@ -26,6 +26,9 @@ func Validate(q *queryv1.Question) error {
 			return fmt.Errorf("%w: profile_type %q: %w", ErrQuestion, q.GetProfileType(), err)
 		}
 	}
+	if err := validateIDs(q); err != nil {
+		return err
+	}
 	switch ask := q.GetAsk().(type) {
 	case nil:
 		return fmt.Errorf("%w: ask is not set", ErrQuestion)
@@ -37,6 +40,37 @@ func Validate(q *queryv1.Question) error {
 		}
 	}
 	return nil
+}
+
+// validateIDs checks what chooses rows by their request, and profiles by their id.
+func validateIDs(q *queryv1.Question) error {
+	if len(q.GetSpans()) > 0 && len(q.GetTraces()) > 0 {
+		return fmt.Errorf("%w: both spans and traces are given", ErrQuestion)
+	}
+	for _, of := range []struct {
+		field string
+		ids   [][]byte
+		size  int
+	}{{"spans", q.GetSpans(), len(profile.SpanID{})}, {"traces", q.GetTraces(), len(profile.TraceID{})}, {"profiles", q.GetProfiles(), len(profile.ID{})}} {
+		for i, id := range of.ids {
+			if len(id) != of.size {
+				return fmt.Errorf("%w: %s[%d] has %d bytes, not %d", ErrQuestion, of.field, i, len(id), of.size)
+			}
+		}
+		if len(of.ids) > 0 && !sumsStacks(q) {
+			return fmt.Errorf("%w: %s are for tree and stacks alone", ErrQuestion, of.field)
+		}
+	}
+	return nil
+}
+
+func sumsStacks(q *queryv1.Question) bool {
+	switch q.GetAsk().(type) {
+	case *queryv1.Question_Tree, *queryv1.Question_Stacks:
+		return true
+	default:
+		return false
+	}
 }
 
 func needsType(q *queryv1.Question) bool {

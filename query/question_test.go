@@ -46,6 +46,13 @@ func TestValidate(t *testing.T) {
 		"no step":             {ask(func(q *queryv1.Question) { q.Ask = &queryv1.Question_TimeSeries{} }), query.ErrQuestion, []string{"step 0"}},
 		"step too far":        {ask(func(q *queryv1.Question) { q.End, q.Ask = math.MaxInt64-9, steps(10) }), query.ErrQuestion, []string{"step 10"}},
 		"values of nothing":   {ask(func(q *queryv1.Question) { q.Ask = &queryv1.Question_LabelValues{} }), query.ErrQuestion, []string{"label_values.name"}},
+		"spans":               {ask(func(q *queryv1.Question) { q.Spans, q.Profiles = [][]byte{make([]byte, 8)}, [][]byte{make([]byte, 16)} }), nil, nil},
+		"traces of stacks":    {ask(func(q *queryv1.Question) { q.Traces, q.Ask = [][]byte{make([]byte, 16)}, &queryv1.Question_Stacks{} }), nil, nil},
+		"spans and traces":    {ask(func(q *queryv1.Question) { q.Spans, q.Traces = [][]byte{make([]byte, 8)}, [][]byte{make([]byte, 16)} }), query.ErrQuestion, []string{"both spans and traces"}},
+		"a long span":         {ask(func(q *queryv1.Question) { q.Spans = [][]byte{make([]byte, 8), make([]byte, 9)} }), query.ErrQuestion, []string{"spans[1] has 9 bytes"}},
+		"a short trace":       {ask(func(q *queryv1.Question) { q.Traces = [][]byte{nil} }), query.ErrQuestion, []string{"traces[0] has 0 bytes"}},
+		"a short profile id":  {ask(func(q *queryv1.Question) { q.Profiles = [][]byte{make([]byte, 8)} }), query.ErrQuestion, []string{"profiles[0] has 8 bytes"}},
+		"spans over time":     {ask(func(q *queryv1.Question) { q.Spans, q.Ask = [][]byte{make([]byte, 8)}, steps(15) }), query.ErrQuestion, []string{"spans are for tree and stacks"}},
 	} {
 		err := query.Validate(test.q)
 		if !errors.Is(err, test.want) || test.want != nil && !errors.Is(err, query.ErrQuestion) {

@@ -3,6 +3,7 @@ package querybackend
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sort"
 
 	"golang.org/x/sync/errgroup"
@@ -80,7 +81,7 @@ func (o *object) dataset(ctx context.Context, d *block.Dataset, m maker) error {
 	read := false
 	for _, r := range d.Rows {
 		columns := o.question.columns(d, r)
-		if len(columns) == 0 {
+		if q := o.question.requests; len(columns) == 0 || q != nil && !r.Has(q.Column()) {
 			continue
 		}
 		if !read {
@@ -145,10 +146,12 @@ func (c *chooser) chooses(series uint32) bool {
 	return c.verdicts[series] == chosen
 }
 
-// picked are the profiles of rows that count: those from first to last (exclusive) whose series is chosen.
+// picked are the profiles of rows that count: those from first to last (exclusive) whose series is chosen, and whose id
+// if there are ids.
 type picked struct {
 	*block.Profiles
 	*chooser
+	ids         map[profile.ID]bool
 	first, last int
 }
 
@@ -161,7 +164,7 @@ func (o *object) pick(ctx context.Context, d *block.Dataset, r *block.Rows) (*pi
 	if err != nil {
 		return nil, err
 	}
-	p := &picked{Profiles: profiles, last: profiles.Len()}
+	p := &picked{Profiles: profiles, ids: o.question.ids, last: profiles.Len()}
 	if !o.question.covers(d.MinTime, d.MaxTime) {
 		p.first = sort.Search(profiles.Len(), func(i int) bool { return profiles.Times[i] >= o.question.Start })
 		p.last = sort.Search(profiles.Len(), func(i int) bool { return profiles.Times[i] >= o.question.End })
@@ -173,11 +176,22 @@ func (o *object) pick(ctx context.Context, d *block.Dataset, r *block.Rows) (*pi
 }
 
 // has tells whether profile i, between first and last, counts.
-func (p *picked) has(i int) bool { return p.chooses(p.Series[i]) }
+func (p *picked) has(i int) bool { return p.chooses(p.Series[i]) && (p.ids == nil || p.ids[p.IDs[i]]) }
+
+// all goes through the profiles that count.
+func (p *picked) all() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := p.first; i < p.last; i++ {
+			if p.has(i) && !yield(i) {
+				return
+			}
+		}
+	}
+}
 
 // selection returns has as block.Samples wants it: nil if every profile counts.
 func (p *picked) selection() func(i int) bool {
-	if p.chooser == nil && p.first == 0 && p.last == p.Len() {
+	if p.chooser == nil && p.ids == nil && p.first == 0 && p.last == p.Len() {
 		return nil
 	}
 	return func(i int) bool { return i >= p.first && i < p.last && p.has(i) }

@@ -16,6 +16,9 @@ type question struct {
 	own, derived labels.Selector
 	// profileType is nil if the question is about series of any.
 	profileType *profile.Type
+	// requests are those that rows must be of, nil if any will do; ids those that profiles must have.
+	requests *block.Requests
+	ids      map[profile.ID]bool
 }
 
 // derivedNames are the labels that query.SeriesLabels adds, and the service: what is known of a column of rows
@@ -48,8 +51,27 @@ func parse(q *queryv1.Question) (*question, error) {
 		}
 		parsed.profileType = &t
 	}
+	if len(q.Spans)+len(q.Traces) > 0 {
+		parsed.requests = &block.Requests{Spans: set[profile.SpanID](q.Spans), Traces: set[profile.TraceID](q.Traces)}
+	}
+	parsed.ids = set[profile.ID](q.Profiles)
 	return parsed, nil
 }
+
+// set returns ids, which have been validated, as a set; nil if there are none.
+func set[ID profile.SpanID | profile.TraceID | profile.ID](ids [][]byte) map[ID]bool {
+	if len(ids) == 0 {
+		return nil
+	}
+	all := make(map[ID]bool, len(ids))
+	for _, id := range ids {
+		all[ID(id)] = true
+	}
+	return all
+}
+
+// wholeProfiles tells whether all rows of all profiles count whose series and time do.
+func (q *question) wholeProfiles() bool { return q.requests == nil && q.ids == nil }
 
 // columns returns the sample types of rows that may have something to say.
 func (q *question) columns(d *block.Dataset, r *block.Rows) []int {

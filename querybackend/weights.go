@@ -3,7 +3,9 @@ package querybackend
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
+	"slices"
 
 	queryv1 "github.com/kilndb/kiln/api/kiln/query/v1"
 	"github.com/kilndb/kiln/block"
@@ -41,7 +43,7 @@ type weighed struct {
 
 func (w *weights) rows(ctx context.Context, d *block.Dataset, r *block.Rows, columns []int) error {
 	column := columns[0] // a profile type is one column
-	if w.sumsOnly {
+	if w.sumsOnly && w.question.wholeProfiles() {
 		if rollups := w.answering(d, r); len(rollups) > 0 {
 			return w.coarse(ctx, d, r, column, rollups)
 		}
@@ -50,7 +52,14 @@ func (w *weights) rows(ctx context.Context, d *block.Dataset, r *block.Rows, col
 	if err != nil {
 		return err
 	}
-	add := count(p, column)
+	counts, found := p.all(), []int(nil)
+	if q := w.question.requests; q != nil {
+		if found, err = r.FindRequests(ctx, p.Profiles, q, p.selection()); err != nil {
+			return err
+		}
+		counts = slices.Values(found)
+	}
+	add := count(p, column, counts)
 	if add.rows == 0 {
 		return nil
 	}
@@ -64,7 +73,12 @@ func (w *weights) rows(ctx context.Context, d *block.Dataset, r *block.Rows, col
 	if err := w.turn(s, add); err != nil {
 		return err
 	}
-	if err := samples.Sum(column, p.selection(), w.at.sums); err != nil {
+	if q := w.question.requests; q != nil {
+		err = samples.SumRequests(column, q, found, w.at.sums)
+	} else {
+		err = samples.Sum(column, p.selection(), w.at.sums)
+	}
+	if err != nil {
 		return err
 	}
 	w.at.profiles += add.profiles
@@ -94,7 +108,8 @@ func (w *weights) turn(s stacks, add counted) error {
 	return nil
 }
 
-// counted is what the table of profiles says of those that count.
+// counted is what the table of profiles says of those that count. Of some only a part of the rows may count: their total
+// is an upper bound then.
 type counted struct {
 	rows, samples int
 	total         int64
@@ -103,13 +118,10 @@ type counted struct {
 	period, time  int64
 }
 
-func count(p *picked, column int) counted {
+func count(p *picked, column int, profiles iter.Seq[int]) counted {
 	c := counted{time: math.MaxInt64}
 	var once distinct
-	for i := p.first; i < p.last; i++ {
-		if !p.has(i) {
-			continue
-		}
+	for i := range profiles {
 		c.rows++
 		c.samples += int(p.Samples[i])
 		c.total += p.Totals[column][i] // fits: all of a dataset's do, or it would not have been written

@@ -10,6 +10,6 @@
 // an object that is gone makes it plan once more, an object that cannot be read fails the call.
 //
 // Sharp edges. Times on the wire are whole Unix milliseconds, both ends included; inside they are half-open ranges
-// of nanoseconds. Several selectors of one request must all hold. What the API has and kiln has not yet (spans,
-// traces, single profiles, heatmaps, asynchronous queries) is refused as unimplemented and never left out silently.
+// of nanoseconds. Several selectors of one request must all hold. What the API has and kiln has not yet (heatmaps,
+// asynchronous queries) is refused as unimplemented and never left out silently.
 package queryfrontend

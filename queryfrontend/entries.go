@@ -90,7 +90,7 @@ func datasetsOf(entries []*storagev1.BlockMeta, t tenant.ID, r timeRange) ([]dat
 }
 
 // narrow returns the entries with only those datasets that may hold something of the question: of the tenant, in the
-// time range, of a service that the selector lets pass, with the profile type if there is one. The entries themselves
+// time range, of a service that the selector lets pass, with the profile type if there is one and with spans or traces if it asks for some. The entries themselves
 // are the index's and stay as they are.
 func narrow(entries []*storagev1.BlockMeta, t tenant.ID, q *question) ([]*storagev1.BlockMeta, error) {
 	services := q.selector.On(labels.ServiceName)
@@ -102,7 +102,7 @@ func narrow(entries []*storagev1.BlockMeta, t tenant.ID, q *question) ([]*storag
 			if err != nil {
 				return nil, err
 			}
-			if ok && d.within(q.timeRange) && services.Matches(func(string) string { return d.service }) && d.has(q.profileType) {
+			if ok && d.within(q.timeRange) && services.Matches(func(string) string { return d.service }) && d.has(q.profileType) && mayHave(e.Datasets[i], q.message) {
 				kept = append(kept, e.Datasets[i])
 			}
 		}

@@ -50,17 +50,46 @@ func (f *Frontend) selectMergeStacktraces(ctx context.Context, c *call, req *que
 	}, nil
 }
 
+// SelectMergeSpanProfile is SelectMergeStacktraces of the samples of some spans, by which clients asked before that had
+// a span selector.
+func (f *Frontend) SelectMergeSpanProfile(ctx context.Context, req *connect.Request[querierv1.SelectMergeSpanProfileRequest]) (*connect.Response[querierv1.SelectMergeSpanProfileResponse], error) {
+	return serve(ctx, f, "SelectMergeSpanProfile", req, f.selectMergeSpanProfile)
+}
+
+func (f *Frontend) selectMergeSpanProfile(ctx context.Context, c *call, req *querierv1.SelectMergeSpanProfileRequest) (*querierv1.SelectMergeSpanProfileResponse, error) {
+	switch req.Format {
+	case querierv1.ProfileFormat_PROFILE_FORMAT_UNSPECIFIED, querierv1.ProfileFormat_PROFILE_FORMAT_FLAMEGRAPH, querierv1.ProfileFormat_PROFILE_FORMAT_TREE:
+	default:
+		return nil, unimplemented("format %s is not available here: ask SelectMergeStacktraces with a span_selector", req.Format)
+	}
+	if len(req.SpanSelector) == 0 {
+		return nil, invalid("span_selector is empty: give the spans, 16 hexadecimal digits each")
+	}
+	res, err := f.selectMergeStacktraces(ctx, c, &querierv1.SelectMergeStacktracesRequest{
+		ProfileTypeID: req.ProfileTypeID, LabelSelector: req.LabelSelector, Start: req.Start, End: req.End,
+		MaxNodes: req.MaxNodes, Format: req.Format, SpanSelector: req.SpanSelector,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &querierv1.SelectMergeSpanProfileResponse{Flamegraph: res.Flamegraph, Tree: res.Tree}, nil
+}
+
 func (f *Frontend) stacktracesPprof(ctx context.Context, c *call, req *querierv1.SelectMergeStacktracesRequest) (*querierv1.SelectMergeStacktracesResponse, error) {
 	if err := refuseStacktraces(req); err != nil {
 		return nil, err
 	}
-	if err := refuseSelectors(nil, nil, nil, req.StackTraceSelector); err != nil {
+	if err := refuseStacks(req.StackTraceSelector); err != nil {
 		return nil, err
 	}
 	if _, err := parseMaxNodes(req.MaxNodes, c.limits.DefaultNodes, c.limits); err != nil {
 		return nil, err
 	}
-	p, err := f.pprof(ctx, c, req.ProfileTypeID, req.LabelSelector, req.Start, req.End)
+	ids, err := parseIDs(req.ProfileIdSelector, req.TraceIdSelector, req.SpanSelector)
+	if err != nil {
+		return nil, err
+	}
+	p, err := f.pprof(ctx, c, req.ProfileTypeID, req.LabelSelector, req.Start, req.End, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +149,11 @@ func (f *Frontend) tree(ctx context.Context, c *call, req *querierv1.SelectMerge
 	if err != nil {
 		return nil, err
 	}
+	ids, err := parseIDs(req.ProfileIdSelector, req.TraceIdSelector, req.SpanSelector)
+	if err != nil {
+		return nil, err
+	}
+	ids.narrow(q.message)
 	q.message.Ask = &queryv1.Question_Tree{Tree: &queryv1.AskTree{}}
 	report, err := f.ask(ctx, c, q)
 	if err != nil {
@@ -137,10 +171,7 @@ func refuseStacktraces(req *querierv1.SelectMergeStacktracesRequest) error {
 	if a := req.Async; a.GetRequestId() != "" || a.GetType() != querierv1.AsyncQueryType_ASYNC_QUERY_TYPE_DISABLED {
 		return unimplemented("async: queries are answered in the call that asks them")
 	}
-	if len(req.TraceIdSelector) > 0 && len(req.SpanSelector) > 0 {
-		return invalid("trace_id_selector and span_selector cannot be combined")
-	}
-	return refuseSelectors(req.ProfileIdSelector, req.TraceIdSelector, req.SpanSelector, nil)
+	return nil
 }
 
 func wireLevels(levels [][]int64) []*querierv1.Level {

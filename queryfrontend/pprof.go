@@ -19,17 +19,21 @@ func (f *Frontend) SelectMergeProfile(ctx context.Context, req *connect.Request[
 }
 
 func (f *Frontend) selectMergeProfile(ctx context.Context, c *call, req *querierv1.SelectMergeProfileRequest) (*googlev1.Profile, error) {
-	if err := refuseSelectors(req.ProfileIdSelector, req.TraceIdSelector, nil, req.StackTraceSelector); err != nil {
+	if err := refuseStacks(req.StackTraceSelector); err != nil {
 		return nil, err
 	}
 	if _, err := parseMaxNodes(req.MaxNodes, c.limits.DefaultNodes, c.limits); err != nil {
 		return nil, err
 	}
-	return f.pprof(ctx, c, req.ProfileTypeID, req.LabelSelector, req.Start, req.End)
+	ids, err := parseIDs(req.ProfileIdSelector, req.TraceIdSelector, nil)
+	if err != nil {
+		return nil, err
+	}
+	return f.pprof(ctx, c, req.ProfileTypeID, req.LabelSelector, req.Start, req.End, ids)
 }
 
 // pprof asks for the sum of profiles and writes it as pprof.
-func (f *Frontend) pprof(ctx context.Context, c *call, typeID, selector string, start, end int64) (*googlev1.Profile, error) {
+func (f *Frontend) pprof(ctx context.Context, c *call, typeID, selector string, start, end int64, ids ids) (*googlev1.Profile, error) {
 	r, err := parseLimitedRange(start, end, c.limits)
 	if err != nil {
 		return nil, err
@@ -38,6 +42,7 @@ func (f *Frontend) pprof(ctx context.Context, c *call, typeID, selector string, 
 	if err != nil {
 		return nil, err
 	}
+	ids.narrow(q.message)
 	q.message.Ask = &queryv1.Question_Stacks{Stacks: &queryv1.AskStacks{}}
 	report, err := f.ask(ctx, c, q)
 	if err != nil {

@@ -48,7 +48,7 @@ func (f *Frontend) selectSeries(ctx context.Context, c *call, req *querierv1.Sel
 }
 
 func seriesQuestion(c *call, req *querierv1.SelectSeriesRequest) (*question, error) {
-	if err := refuseSelectors(nil, nil, nil, req.StackTraceSelector); err != nil {
+	if err := refuseStacks(req.StackTraceSelector); err != nil {
 		return nil, err
 	}
 	if t := req.ExemplarType; t != typesv1.ExemplarType_EXEMPLAR_TYPE_UNSPECIFIED && t != typesv1.ExemplarType_EXEMPLAR_TYPE_NONE {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 
@@ -69,6 +70,9 @@ func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels,
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	p.TimeNanos = msg.GetTime()
+	if err := readColumns(p, msg); err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
 	if _, err := p.Normalise(profile.Limits{MaxStackDepth: lim.MaxStackDepth, MaxSymbolLength: lim.MaxSymbolLength}); err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
@@ -77,6 +81,31 @@ func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels,
 		s.decoders.Put(d)
 	}
 	return wait, err
+}
+
+// readColumns adds to a decoded profile what pprof has no place for.
+func readColumns(p *profile.Profile, msg *segmentwriterv1.AppendRequest) error {
+	n := p.Samples()
+	spans, traces, seen := msg.GetSpans(), msg.GetTraces(), msg.GetSeen()
+	if len(spans) != 0 && len(spans) != 8*n || len(traces) != 0 && len(traces) != 16*n || len(seen) != 0 && len(seen) != n {
+		return fmt.Errorf("%d bytes of spans, %d of traces and %d counts of times for %d samples", len(spans), len(traces), len(seen), n)
+	}
+	for ; len(spans) > 0; spans = spans[8:] {
+		p.Spans = append(p.Spans, profile.SpanID(spans))
+	}
+	for ; len(traces) > 0; traces = traces[16:] {
+		p.Traces = append(p.Traces, profile.TraceID(traces))
+	}
+	end := uint64(0)
+	for _, count := range seen {
+		end += uint64(count)
+		p.TimeEnds = append(p.TimeEnds, uint32(end))
+	}
+	if end != uint64(len(msg.GetTimes())) || end > math.MaxUint32 {
+		return fmt.Errorf("%d times, the samples were seen %d times", len(msg.GetTimes()), end)
+	}
+	p.Times = append(p.Times, msg.GetTimes()...)
+	return nil
 }
 
 // readSeries returns the labels of a request, which must be a set in order.

@@ -76,8 +76,9 @@ func newTraffic(tb testing.TB, names ...string) *traffic {
 func (t *traffic) draw(s *source) *profile.Profile {
 	b, p := &s.base, &t.scratch
 	p.Reset()
-	p.Symbols = b.Symbols // shared, but for what Normalise changes
-	p.Strings, p.Functions = slices.Clone(b.Strings), slices.Clone(b.Functions)
+	// The tables are shared but for what Normalise changes: it shortens or blanks strings, and gives functions other names.
+	p.Symbols = b.Symbols
+	p.Data, p.Strings, p.Functions = slices.Clip(b.Data), slices.Clone(b.Strings), slices.Clone(b.Functions)
 	p.SampleTypes, p.PeriodType, p.Period, p.DurationNanos = b.SampleTypes, b.PeriodType, b.Period, b.DurationNanos
 	w := len(b.SampleTypes)
 	cpu := w == 2 && string(b.String(b.SampleTypes[1].Unit)) == "nanoseconds" && string(b.String(b.SampleTypes[0].Type)) == "samples"

@@ -4,7 +4,8 @@
 // Object writes six files into a folder:
 //
 //	profiles.parquet    one row per profile and series: what, when, its labels, its totals
-//	samples.parquet     one row per profile, stack and sample type whose value is not 0, with the stack's function names
+//	samples.parquet     one row per profile, stack and sample type whose value is not 0, with the stack's function names;
+//	                    where a sample is known to be of a span or trace, one row for each of these
 //	series.parquet      label sets
 //	functions.parquet   locations.parquet   mappings.parquet      names, files, lines and addresses
 //

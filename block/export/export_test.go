@@ -225,6 +225,44 @@ func (got *tables) check(t *testing.T) {
 	}
 }
 
+// Every sample goes out with its request and with the moments at which it was seen.
+func TestSpansAndTimes(t *testing.T) {
+	f := corpus.Get("regexp-cpu-0")
+	p := oracle.Parse(f.Gzipped)
+	push := inspecttest.Push{Tenant: "acme", Service: f.Service(), Kind: f.Kind(), Time: start, ID: profile.ID{1}}
+	column, want := oracle.Index(p, "cpu"), map[string]int64{}
+	for i, s := range p.Sample {
+		span, trace := fmt.Sprintf("%016x", i%3+1), fmt.Sprintf("%032x", i%2+1)
+		s.Label = map[string][]string{"span_id": {span}, "trace_id": {trace}}
+		push.Times = append(push.Times, []int64{start + int64(i%3)})
+		want[fmt.Sprint(span, " ", trace, " ", start+int64(i%3))] += s.Value[column]
+	}
+	var body bytes.Buffer
+	if err := p.WriteUncompressed(&body); err != nil {
+		t.Fatal(err)
+	}
+	push.Body = body.Bytes()
+	plain := push
+	plain.Body, plain.Times, plain.ID = f.Gzipped, nil, profile.ID{2}
+	o := inspecttest.Segment(t, push, plain)
+	for name, o := range map[string]inspecttest.Object{"segment": o, "block": inspecttest.Merge(t, "acme", 1, o)} {
+		tables := export(t, o, Selection{})
+		got, bare := map[string]int64{}, int64(0)
+		for _, s := range tables.samples {
+			switch {
+			case s.Type != "cpu":
+			case s.Span == "" && s.Trace == "" && len(s.Seen) == 0:
+				bare += s.Value
+			default:
+				got[fmt.Sprint(s.Span, " ", s.Trace, " ", s.Seen[0])] += s.Value
+			}
+		}
+		if !maps.Equal(got, want) || bare != oracle.Sum("cpu", p).Total {
+			t.Errorf("%s: by request %v, want %v; without %d", name, got, want, bare)
+		}
+	}
+}
+
 // A part of an object is written without the names of the rest.
 func TestSelection(t *testing.T) {
 	o, _ := segment(t)

@@ -110,8 +110,12 @@ func (g *group) rows(ctx context.Context, d *block.Dataset, rows *block.Rows, se
 		if err != nil {
 			return err
 		}
+		x, err := samples.Extras(i)
+		if err != nil {
+			return err
+		}
 		for j, node := range stacks {
-			g.sample(&p, k, tree, node, values, j)
+			g.sample(&p, k, tree, node, values, x, j)
 		}
 		g.out.profiles.add(p, 64*(1+len(p.Labels)))
 		if err := g.out.failed(); err != nil {
@@ -122,7 +126,7 @@ func (g *group) rows(ctx context.Context, d *block.Dataset, rows *block.Rows, se
 }
 
 // sample writes a row for each sample type that has a value.
-func (g *group) sample(p *Profile, k profile.Kind, tree *profile.StackTree, node uint32, values [][]int64, row int) {
+func (g *group) sample(p *Profile, k profile.Kind, tree *profile.StackTree, node uint32, values [][]int64, x *block.Extras, row int) {
 	var stack []string
 	var locations []int64
 	for n := node; n != 0; n = tree.Parents[n] {
@@ -135,14 +139,22 @@ func (g *group) sample(p *Profile, k profile.Kind, tree *profile.StackTree, node
 		stack = append(stack, g.framesOf(uint32(l-g.locations))...)
 	}
 	folded := strings.Join(stack, ";")
+	var span, trace string
+	if len(x.Spans) > 0 {
+		span = x.Spans[row].String()
+	}
+	if len(x.Traces) > 0 {
+		trace = x.Traces[row].String()
+	}
+	seen := slices.Clone(x.TimesOf(row))
 	for c, t := range k.SampleTypes {
 		if values[c][row] == 0 {
 			continue
 		}
 		g.out.samples.add(Sample{
 			Profile: p.Profile, Tenant: p.Tenant, Service: p.Service, Kind: k.Name, Type: t.Type, Unit: t.Unit, Time: p.Time, Series: p.Series,
-			Value: values[c][row], Stack: stack, Folded: folded, Locations: locations,
-		}, len(folded)+12*len(stack)+8*len(locations))
+			Value: values[c][row], Span: span, Trace: trace, Seen: seen, Stack: stack, Folded: folded, Locations: locations,
+		}, len(folded)+12*len(stack)+8*len(locations)+len(span)+len(trace)+8*len(seen))
 	}
 }
 

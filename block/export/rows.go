@@ -37,6 +37,10 @@ type Sample struct {
 	Time    int64  `parquet:"time,timestamp(nanosecond),delta"`
 	Series  int64  `parquet:"series,delta"`
 	Value   int64  `parquet:"value,delta"`
+	// Span and Trace are the request that it was taken in, as hexadecimal digits; "" if none is known. Seen is when.
+	Span  string  `parquet:"span_id,dict"`
+	Trace string  `parquet:"trace_id,dict"`
+	Seen  []int64 `parquet:"seen,list" parquet-element:",timestamp(nanosecond)"`
 	// Stack are the names of functions and Folded the same, joined by ";"; Locations are those that they come from.
 	// All three are root first.
 	Stack     []string `parquet:"stack,list" parquet-element:",dict"`

@@ -73,7 +73,7 @@ type Kind struct {
 // Cost is how many profiles there are and what they take.
 type Cost struct {
 	Profiles uint64 `json:"profiles"`
-	// Samples counts rows: one per profile and stack.
+	// Samples counts rows: one per profile, stack, span and trace.
 	Samples uint64 `json:"samples"`
 	// Stored is the share of the object's sections: what several rows have in common is divided by profiles (SERIES,
 	// PROFILES) or samples (the others). The shares of all rows add up to all sections of groups that have rows.

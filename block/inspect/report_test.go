@@ -160,3 +160,26 @@ func TestStrangeSections(t *testing.T) {
 		t.Errorf("%+v", s[len(s)-1])
 	}
 }
+
+// A column that is not stored, because it is a multiple of another, is shown with what it would take.
+func TestMultiplesAreShown(t *testing.T) {
+	o := inspecttest.Segment(t, push(corpus.Get("api-gateway-cpu-0"), "acme", 1), push(corpus.Get("api-gateway-cpu-1"), "acme", 2))
+	r, err := Inspect(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Groups[0].Sections {
+		if s.Type != "SAMPLES" {
+			continue
+		}
+		samples, cpu := s.Columns[1], s.Columns[2]
+		if samples.Name != "samples count" || strings.Contains(samples.Encoding, "×") || samples.Stored == 0 {
+			t.Errorf("samples: %+v", samples)
+		}
+		if cpu.Name != "cpu nanoseconds" || cpu.Encoding != "samples count × 10000000" || cpu.Stored != 0 || cpu.Raw <= samples.Raw || len(cpu.Pages) != 1 {
+			t.Errorf("cpu: %+v", cpu)
+		}
+		return
+	}
+	t.Error("no samples")
+}

@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"github.com/kilndb/kiln/block"
+	"github.com/kilndb/kiln/block/column"
+	"github.com/kilndb/kiln/block/samples"
 	"github.com/kilndb/kiln/labels"
 )
 
@@ -120,6 +122,7 @@ type rowsCheck struct {
 	starts   []uint64
 	rollups  []*sums
 	profiles *block.Profiles
+	writer   samples.Writer
 }
 
 // run returns false if there was a problem that leaves something unchecked.
@@ -226,6 +229,9 @@ func (w *rowsCheck) values(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := w.extras(s, i, stacks); err != nil {
+			return err
+		}
 		last := uint32(0)
 		for _, n := range stacks {
 			w.trees.used[n] = true
@@ -249,6 +255,29 @@ func (w *rowsCheck) values(ctx context.Context) error {
 			s.takeOut(w.profiles, i, stacks, values)
 		}
 		w.samples.rows += uint64(len(stacks))
+	}
+	return nil
+}
+
+// extras checks the extra columns of profile i: that their runs follow one another and are as they would be written
+// again, and that rows differ.
+func (w *rowsCheck) extras(s *block.Samples, i int, stacks []uint32) error {
+	x, err := s.Extras(i)
+	if err != nil {
+		return err
+	}
+	if row := x.Unordered(stacks); row > 0 {
+		return w.errorf("row %d of profile %d is not after the one before it by stack, span and trace", row, i)
+	}
+	if problem := x.Check(len(stacks)); problem != "" {
+		return w.errorf("profile %d has %s", i, problem)
+	}
+	w.writer.Reset(1, column.Fastest, nil)
+	lengths := w.writer.AppendExtras(x, w.profiles.Times[i])
+	for e, n := range lengths {
+		if at, ok := w.samples.Extra(samples.Extra(e)); ok {
+			w.samples.ends[at] += uint64(n)
+		}
 	}
 	return nil
 }

@@ -132,9 +132,10 @@ func (o *object) takeApart(ctx context.Context, s *Section, b []byte, ref sectio
 		}
 		return s.set(c, treesLayouts[form])
 	case storagev1.SectionType_SECTION_TYPE_SAMPLES:
-		return s.pages(b, o.columns(ref))
+		return s.pages(b, o.columns(ref), o.extras(ref))
 	case storagev1.SectionType_SECTION_TYPE_ROLLUP:
-		return s.rollup(b, o.columns(ref))
+		names := o.columns(ref)
+		return s.rollup(b, names[:len(names)-len(o.extras(ref))])
 	case storagev1.SectionType_SECTION_TYPE_PROFILES:
 		return o.table(ctx, s, b, ref.group)
 	}
@@ -191,7 +192,7 @@ func nameOf(names []string, i int) string {
 	return fmt.Sprintf("column %d", i)
 }
 
-// columns names those of SAMPLES or ROLLUP.
+// columns names those of SAMPLES.
 func (o *object) columns(ref sectionRef) []string {
 	names := []string{"stacks"}
 	if users := o.uses[ref]; len(users) > 0 {
@@ -199,7 +200,18 @@ func (o *object) columns(ref sectionRef) []string {
 			names = append(names, t.Type+" "+t.Unit)
 		}
 	}
+	for _, e := range o.extras(ref) {
+		names = append(names, e.String())
+	}
 	return names
+}
+
+// extras are the last columns of SAMPLES.
+func (o *object) extras(ref sectionRef) []samples.Extra {
+	if users := o.uses[ref]; len(users) > 0 {
+		return block.ExtrasOf(o.rows(users[0]))
+	}
+	return nil
 }
 
 // rollup reads the index and the directory of ROLLUP.
@@ -220,11 +232,11 @@ func (s *Section) rollup(b []byte, names []string) error {
 	if err := s.set(column.Cursor{Data: b[c.Pos:end]}, index); err != nil {
 		return err
 	}
-	return s.pages(b[end:], names)
+	return s.pages(b[end:], names, nil)
 }
 
-// pages reads the directory of SAMPLES.
-func (s *Section) pages(b []byte, names []string) error {
+// pages reads the directory of SAMPLES, the last of whose columns are extras.
+func (s *Section) pages(b []byte, names []string, extras []samples.Extra) error {
 	if len(b) < 4 {
 		return fmt.Errorf("%w: samples of %d bytes", block.ErrCorrupt, len(b))
 	}
@@ -234,11 +246,11 @@ func (s *Section) pages(b []byte, names []string) error {
 		return fmt.Errorf("%w: a directory of %d bytes in samples of %d", block.ErrCorrupt, n, len(b))
 	}
 	c := column.Cursor{Data: b[end-int(n) : end]}
-	columns := int(c.Below(math.MaxUint8 + 1))
+	columns := int(c.Below(math.MaxUint8 + samples.NumExtras + 1))
 	if c.Err != nil {
 		return c.Err
 	}
-	section, err := samples.Parse(b, columns)
+	section, err := samples.Parse(b, max(columns-len(extras), 1), extras...)
 	if err != nil {
 		return err
 	}

@@ -207,21 +207,23 @@ func countsOf(s *profile.Symbols) symbols.Counts {
 // pages reads the directory of a SAMPLES section and inflates every page.
 func (v *verifier) pages(ref sectionRef, b []byte) (*pages, error) {
 	columns := 0
+	var extras []samples.Extra
 	if users := v.o.uses[ref]; len(users) > 0 {
 		columns = 1 + len(v.o.kind(v.o.rows(users[0]).GetKind()).SampleTypes)
+		extras = block.ExtrasOf(v.o.rows(users[0]))
 	} else if len(b) >= 4 { // nobody's: it says itself how many columns it has
 		end := int64(len(b)) - 4
 		dir := column.Cursor{Data: b[max(0, end-int64(binary.LittleEndian.Uint32(b[end:]))):end]}
 		columns = int(dir.Below(math.MaxUint8 + 1))
 	}
-	s, err := samples.Parse(b, columns)
+	s, err := samples.Parse(b, columns, extras...)
 	if err != nil {
 		return nil, err
 	}
 	if err := inflateAll(s); err != nil {
 		return nil, err
 	}
-	return &pages{Section: s, ends: make([]uint64, columns)}, nil
+	return &pages{Section: s, ends: make([]uint64, s.Columns())}, nil
 }
 
 // inflateAll inflates every page.

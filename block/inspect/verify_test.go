@@ -26,7 +26,7 @@ func TestGoodObjects(t *testing.T) {
 
 // Whatever byte is flipped, the section that it is in is named.
 func TestFlippedBytes(t *testing.T) {
-	for name, o := range map[string]inspecttest.Object{"segment": small(t), "block": inspecttest.Merge(t, "acme", 1, small(t))} {
+	for name, o := range map[string]inspecttest.Object{"segment": small(t), "block": inspecttest.Merge(t, "acme", 1, small(t)), "spans": spanned(t)} {
 		r, err := Inspect(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -60,7 +60,9 @@ func whereIs(r *Report, i uint64) string {
 
 // Where a flipped byte is sealed again, it may be another good object; most are not, and none makes a check fail itself.
 func TestSealedFlips(t *testing.T) {
-	for name, o := range map[string]inspecttest.Object{"segment": small(t), "block": inspecttest.Merge(t, "acme", 1, small(t))} {
+	for name, o := range map[string]inspecttest.Object{
+		"segment": small(t), "block": inspecttest.Merge(t, "acme", 1, small(t)), "spans": inspecttest.Merge(t, "acme", 1, spanned(t)),
+	} {
 		meta := inspecttest.Open(t, o).Meta()
 		tried, found := 0, 0
 		for _, g := range meta.Groups {
@@ -86,6 +88,33 @@ func TestSealedFlips(t *testing.T) {
 		if found < tried/3 {
 			t.Errorf("%s: only %d of %d sealed flips were found", name, found, tried)
 		}
+	}
+}
+
+// What is wrong with a run of spans behind a good CRC.
+func TestLyingSpans(t *testing.T) {
+	id := func(b byte) []byte { return []byte{b, 0, 0, 0, 0, 0, 0, 0} }
+	run := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	written := run([]byte{2}, id(1), id(2), []byte{0, 1, 2, 0, 0, 0})
+	p := good()
+	p.rows, p.times = []uint32{0, 1, 1, 2, 3, 4}, p.times[:1]
+	p.extras.Spans = []profile.SpanID{{}, {1}, {2}, {}, {}, {}}
+	o := p.write(t)
+	if problems, err := Verify(t.Context(), o); err != nil || len(problems) > 0 || bytes.Count(o, written) != 1 {
+		t.Fatalf("problems %v, error %v, the run is there %d times", problems, err, bytes.Count(o, written))
+	}
+	for says, spans := range map[string][]byte{
+		"row 2 of profile 0 is not after the one before it": run([]byte{2}, id(1), id(2), []byte{0, 2, 1, 0, 0, 0}),
+		"no row has 1 of 2 spans":                           run([]byte{2}, id(1), id(2), []byte{0, 0, 1, 0, 0, 0}),
+		"spans 0100000000000000 after":                      run([]byte{2}, id(2), id(1), []byte{0, 1, 2, 0, 0, 0}),
+		"a run of spans with none among them":               run([]byte{2}, id(0), id(1), []byte{0, 1, 2, 0, 0, 0}),
+		"number 2 is 3, limit 3":                            run([]byte{2}, id(1), id(2), []byte{0, 1, 3, 0, 0, 0}),
+		"with 9 spans":                                      run([]byte{9}, id(1), id(2), []byte{0, 1, 2, 0, 0, 0}),
+		"bytes too many":                                    run([]byte{1}, id(1), []byte{0, 0, 1, 0, 0, 0}, id(0)),
+		"the profiles' runs end at":                         run([]byte{0x81, 0}, id(1), []byte{0, 0, 1, 0, 0}, []byte{0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0}),
+	} {
+		o := inspecttest.Object(bytes.Replace(o, written, spans, 1))
+		mustSay(t, inspecttest.Reseal(t, o), says)
 	}
 }
 
@@ -145,6 +174,7 @@ type parts struct {
 	call   profile.CallTree
 	rows   []uint32
 	times  []int64
+	extras block.Extras
 }
 
 // write makes a block of parts, whatever they are. Location i has the address 16+i and function i+1, whose name is
@@ -174,7 +204,7 @@ func (p parts) write(t *testing.T) inspecttest.Object {
 		for i := range values {
 			values[i] = int64(i + 1)
 		}
-		if err := rows.Append(block.Profile{Time: at}, p.rows, [][]int64{values}); err != nil {
+		if err := rows.AppendExtras(block.Profile{Time: at}, p.rows, [][]int64{values}, &p.extras); err != nil {
 			t.Fatal(err)
 		}
 	}

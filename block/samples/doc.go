@@ -5,4 +5,7 @@
 // profile: the bytes of one profile's rows, its run, mean the same wherever they are copied. A Writer takes
 // profiles or runs and cuts pages of about 64k rows at profile borders, at the same rows in all columns. A
 // Section finds and inflates pages.
+//
+// Behind the values stand extra columns (Extra), if any profile of the section has something to say there: the span and
+// the trace that a row was taken in, and when its samples were seen.
 package samples

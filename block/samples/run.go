@@ -68,11 +68,18 @@ func Add(nodes []uint32, run []byte, factor int64, sums []int64) error {
 		v := uint64(run[pos])
 		pos++
 		if v >= 0x80 {
-			var n int
-			if v, n = binary.Uvarint(run[pos-1:]); n <= 0 || v > math.MaxInt64 {
-				return errShort(uint32(len(nodes)))
+			v &= 0x7f
+			for shift := uint(7); ; shift += 7 {
+				if pos >= len(run) || shift > 56 {
+					return errShort(uint32(len(nodes)))
+				}
+				b := run[pos]
+				pos++
+				v |= uint64(b&0x7f) << shift
+				if b < 0x80 {
+					break
+				}
 			}
-			pos += n - 1
 		}
 		sums[node] += int64(v) * factor
 	}
@@ -87,13 +94,18 @@ func errShort(n uint32) error {
 }
 
 // Stacks fills dst with the stack nodes of a run, which ascend and are below nodes.
-func Stacks(dst []uint32, run []byte, nodes int) error {
+func Stacks(dst []uint32, run []byte, nodes int) error { return stacks(dst, run, nodes, false) }
+
+// RepeatedStacks is Stacks for rows that have a span or a trace as well: a node may be there once for each.
+func RepeatedStacks(dst []uint32, run []byte, nodes int) error { return stacks(dst, run, nodes, true) }
+
+func stacks(dst []uint32, run []byte, nodes int, repeated bool) error {
 	if err := column.Uint32s(dst, run, math.MaxUint32); err != nil {
 		return err
 	}
 	last := uint64(0)
 	for i, d := range dst {
-		if d == 0 && i > 0 {
+		if d == 0 && i > 0 && !repeated {
 			return fmt.Errorf("%w: stack node %d occurs twice in one profile", column.ErrCorrupt, last)
 		}
 		last += uint64(d)

@@ -278,13 +278,14 @@ func TestMultipleIsExact(t *testing.T) {
 		return b
 	}
 	for name, c := range map[string]struct{ base, values []byte }{
-		"one is off":       {col(0, 1, 2, 3), col(0, 5, 10, 16)},
-		"zero has one":     {col(0, 1), col(1, 5)},
-		"all zero":         {col(1, 2), col(0, 0)},
-		"nothing is zero":  {col(0, 0), col(0, 0)},
-		"shorter":          {col(1, 2), col(5)},
-		"begins with zero": {col(3, 1, 2), col(0, 2, 4)},
-		"wraps":            {col(1, 1<<62), col(4, 0)},
+		"one is off":        {col(0, 1, 2, 3), col(0, 5, 10, 16)},
+		"zero has one":      {col(0, 1), col(1, 5)},
+		"all zero":          {col(1, 2), col(0, 0)},
+		"nothing is zero":   {col(0, 0), col(0, 0)},
+		"none of the first": {col(5, 1, 1), col(0, 1, 1)},
+		"shorter":           {col(1, 2), col(5)},
+		"begins with zero":  {col(3, 1, 2), col(0, 2, 4)},
+		"wraps":             {col(1, 1<<62), col(4, 0)},
 	} {
 		if f, ok := multiple(c.base, c.values); ok {
 			t.Errorf("%s: a multiple by %d", name, f)
@@ -295,5 +296,91 @@ func TestMultipleIsExact(t *testing.T) {
 	}
 	if _, err := multiply(nil, col(1<<40), 1<<40, 10); err == nil {
 		t.Error("a multiple beyond int64 is accepted")
+	}
+}
+
+// What is a multiple is written without its bytes, on the fly, as it would be if all were there: runs of other pages that
+// are multiples become the very same section, and where factors change the bytes are made after all.
+func TestMultiplesPassThrough(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		factors := []int64{0, 1, 10, 10_000_000, 1 << 40}
+		var all []rows
+		var of []*Section // of each profile
+		var lengths [][]uint32
+		var want Writer
+		want.Reset(4, column.Fastest, nil)
+		for range rapid.IntRange(1, 4).Draw(t, "sections") {
+			var w Writer
+			w.Reset(4, column.Fastest, nil)
+			f, g := rapid.SampledFrom(factors).Draw(t, "f"), rapid.SampledFrom(factors).Draw(t, "g")
+			for range rapid.IntRange(1, 3).Draw(t, "profiles") {
+				r := drawRows(t, 3)
+				for i, v := range r.values[0] {
+					v %= 1 << rapid.SampledFrom([]int{1, 7, 20}).Draw(t, "bits")
+					r.values[0][i] = v
+					if f > 0 {
+						r.values[1][i] = v * f
+					}
+					if g > 0 && r.values[1][i] < 1<<22 {
+						r.values[2][i] = r.values[1][i] * g
+					}
+				}
+				all = append(all, r)
+				lengths = append(lengths, w.Append(r.stacks, r.values, nil))
+				want.Append(r.stacks, r.values, nil)
+			}
+			b, err := w.Finish()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := Parse(bytes.Clone(b), 4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range len(all) - len(of) {
+				of = append(of, s)
+			}
+		}
+		var got Writer
+		got.Reset(4, column.Fastest, nil)
+		copyRuns(t, &got, of, all, lengths)
+		a, errA := want.Finish()
+		b, errB := got.Finish()
+		if errA != nil || errB != nil || !bytes.Equal(a, b) {
+			t.Fatalf("%d bytes, want %d, errors %v, %v", len(b), len(a), errA, errB)
+		}
+	})
+}
+
+// copyRuns copies profiles, each on the only page of a section, as runs.
+func copyRuns(t *rapid.T, w *Writer, of []*Section, all []rows, lengths [][]uint32) {
+	var m Multiplier
+	var at [4]uint32
+	for i, s := range of {
+		if i > 0 && of[i-1] != s {
+			at = [4]uint32{}
+		}
+		var runs []Run
+		for c := 1; c < 4 && s.Pages() > 0; c++ {
+			page, err := s.Page(0, c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := Run{Bytes: page[at[c] : at[c]+lengths[i][c]]}
+			if base, times, ok := s.Multiple(0, c); ok {
+				n, err := m.Length(runs[base-1].Bytes, len(all[i].stacks), times)
+				if err != nil || n != len(run.Bytes) {
+					t.Fatalf("a run of %d bytes times %d has %d, %v, want %d", len(runs[base-1].Bytes), times, n, err, len(run.Bytes))
+				}
+				run = Run{Base: base, Factor: times, Length: n}
+			}
+			runs = append(runs, run)
+		}
+		for c := range at {
+			at[c] += lengths[i][c]
+		}
+		if got := w.AppendRuns(all[i].stacks, runs, nil); s.Pages() > 0 && !slices.Equal(got, lengths[i]) {
+			t.Fatalf("lengths %v, want %v", got, lengths[i])
+		}
 	}
 }

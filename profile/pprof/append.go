@@ -1,21 +1,15 @@
 package pprof
 
-import (
-	"encoding/hex"
-
-	"github.com/kilndb/kiln/profile"
-)
+import "github.com/kilndb/kiln/profile"
 
 // Append appends p in wire form, not compressed, to dst: every table as it stands, in its order. Decode
-// gives the same profile back. The columns Spans and Traces of a normalised profile become labels of its samples, as
-// they were; normalising makes them columns again.
+// gives the same profile back, but for what pprof has no place for: times, and the columns Spans and Traces.
 func Append(dst []byte, p *profile.Profile) []byte {
 	for _, t := range p.SampleTypes {
 		dst = appendValueType(dst, 1, t)
 	}
-	r := newRequests(p)
 	for i := range p.Samples() {
-		dst = appendSample(dst, p, i, r)
+		dst = appendSample(dst, p, i)
 	}
 	for i, m := range p.Mappings[1:] {
 		dst = appendMapping(dst, uint64(i)+1, m)
@@ -28,9 +22,6 @@ func Append(dst []byte, p *profile.Profile) []byte {
 	}
 	for i := range p.Strings {
 		dst = appendBytes(dst, 6, p.String(uint32(i)))
-	}
-	for _, s := range r.strings {
-		dst = appendBytes(dst, 6, []byte(s))
 	}
 	dst = appendVarint(dst, 9, uint64(p.TimeNanos))
 	dst = appendVarint(dst, 10, uint64(p.DurationNanos))
@@ -45,42 +36,7 @@ func appendValueType(dst []byte, field int, t profile.ValueType) []byte {
 	return shut(dst, mark)
 }
 
-// requests are the texts of the columns Spans and Traces, which follow the strings of the profile.
-type requests struct {
-	p       *profile.Profile
-	strings []string
-	numbers map[string]uint32
-}
-
-func newRequests(p *profile.Profile) *requests {
-	return &requests{p: p, numbers: map[string]uint32{}}
-}
-
-// appendLabels appends what the columns say of sample i.
-func (r *requests) appendLabels(dst []byte, i int) []byte {
-	if s := r.p.Spans; len(s) > 0 && s[i] != (profile.SpanID{}) {
-		dst = r.appendLabel(dst, "span_id", hex.EncodeToString(s[i][:]))
-	}
-	if t := r.p.Traces; len(t) > 0 && t[i] != (profile.TraceID{}) {
-		dst = r.appendLabel(dst, "trace_id", hex.EncodeToString(t[i][:]))
-	}
-	return dst
-}
-
-func (r *requests) appendLabel(dst []byte, key, value string) []byte {
-	return appendLabel(dst, profile.SampleLabel{Key: r.number(key), Str: r.number(value)})
-}
-
-func (r *requests) number(s string) uint32 {
-	n, ok := r.numbers[s]
-	if !ok {
-		n = uint32(len(r.p.Strings) + len(r.strings))
-		r.strings, r.numbers[s] = append(r.strings, s), n
-	}
-	return n
-}
-
-func appendSample(dst []byte, p *profile.Profile, i int, r *requests) []byte {
+func appendSample(dst []byte, p *profile.Profile, i int) []byte {
 	dst, mark := open(dst, 2)
 	dst, packed := open(dst, 1)
 	for _, l := range p.Stack(i) {
@@ -89,17 +45,14 @@ func appendSample(dst []byte, p *profile.Profile, i int, r *requests) []byte {
 	dst = shut(dst, packed)
 	dst = appendValues(dst, p.Row(i))
 	for _, l := range p.LabelsOf(i) {
-		dst = appendLabel(dst, l)
+		var label int
+		dst, label = open(dst, 3)
+		dst = appendVarint(dst, 1, uint64(l.Key))
+		dst = appendVarint(dst, 2, uint64(l.Str))
+		dst = appendVarint(dst, 3, uint64(l.Num))
+		dst = appendVarint(dst, 4, uint64(l.Unit))
+		dst = shut(dst, label)
 	}
-	return shut(r.appendLabels(dst, i), mark)
-}
-
-func appendLabel(dst []byte, l profile.SampleLabel) []byte {
-	dst, mark := open(dst, 3)
-	dst = appendVarint(dst, 1, uint64(l.Key))
-	dst = appendVarint(dst, 2, uint64(l.Str))
-	dst = appendVarint(dst, 3, uint64(l.Num))
-	dst = appendVarint(dst, 4, uint64(l.Unit))
 	return shut(dst, mark)
 }
 

@@ -92,17 +92,17 @@ func modelled(p *profile.Profile, lim profile.Limits) (sums map[string][]*big.In
 
 // span and trace return what the columns say of a sample as text, empty if nothing.
 func span(p *profile.Profile, sample uint32) string {
-	if len(p.Spans) == 0 || p.Spans[sample] == (profile.SpanID{}) {
+	if len(p.Spans) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%x", p.Spans[sample])
+	return p.Spans[sample].String()
 }
 
 func trace(p *profile.Profile, sample uint32) string {
-	if len(p.Traces) == 0 || p.Traces[sample] == (profile.TraceID{}) {
+	if len(p.Traces) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%x", p.Traces[sample])
+	return p.Traces[sample].String()
 }
 
 func TestNormaliseAnyProfile(t *testing.T) {
@@ -204,7 +204,7 @@ func TestNormaliseFindsEverySeries(t *testing.T) {
 	}
 }
 
-// What Normalise leaves can be sent on: decoded and normalised again it says the same.
+// What Normalise leaves can be sent on: decoded, with its columns, and normalised again it says the same.
 func TestANormalisedProfileTravels(t *testing.T) {
 	d, p, q := pprof.NewDecoder(), new(profile.Profile), new(profile.Profile)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -217,6 +217,7 @@ func TestANormalisedProfileTravels(t *testing.T) {
 		if err := d.Decode(pprof.Append(nil, p), limits, q); err != nil {
 			rt.Fatal(err)
 		}
+		q.Spans, q.Traces = append(q.Spans, p.Spans...), append(q.Traces, p.Traces...)
 		if r, err := q.Normalise(normal); err != nil || r != (profile.Report{}) {
 			rt.Fatalf("normalised on arrival: %+v, %v", r, err)
 		}

@@ -44,6 +44,9 @@ func NewModel(pushed ...Pushed) Model {
 			}
 			ls := p.Labels
 			for name, values := range s.Label {
+				if name == "span_id" || name == "trace_id" {
+					continue
+				}
 				ls = ls.With(name, values[len(values)-1])
 			}
 			i, ok := rows[ls.String()]
@@ -91,6 +94,25 @@ func (m Model) Pick(tenant string, start, end int64, selector, profileType strin
 		}
 	}
 	return picked
+}
+
+// Requested returns the rows with those samples alone whose label, span_id or trace_id, is one of the values, and without
+// the rows that have none.
+func Requested(picked []Picked, label string, values ...string) []Picked {
+	var some []Picked
+	for _, p := range picked {
+		whole := p.Profile
+		p.Profile = &gprofile.Profile{SampleType: whole.SampleType}
+		for _, s := range whole.Sample {
+			if slices.ContainsFunc(s.Label[label], func(v string) bool { return slices.Contains(values, v) }) {
+				p.Profile.Sample = append(p.Profile.Sample, s)
+			}
+		}
+		if len(p.Profile.Sample) > 0 {
+			some = append(some, p)
+		}
+	}
+	return some
 }
 
 // Value is the sum of the values of a row.

@@ -34,8 +34,17 @@ type row struct {
 	service string
 	kind    profile.Kind
 	profile block.Profile
-	// Per stack of the set, one value per sample type.
-	values map[uint32][]int64
+	// Per sample, one value per sample type.
+	values map[sample][]int64
+	// Whether some sample has a span, or a trace.
+	spans, traces bool
+}
+
+// sample is a stack of the set, and the request that it was taken in.
+type sample struct {
+	stack uint32
+	span  profile.SpanID
+	trace profile.TraceID
 }
 
 func writeSegment(t testing.TB, out io.Writer, profiles []Pushed) *storagev1.BlockMeta {
@@ -78,7 +87,8 @@ func (h *head) add(pushed Pushed) {
 			ls = ls.With(l.Name, l.Value)
 		}
 		r := row{
-			service: ls.Get(labels.ServiceName), kind: p.Kind(pushed.Kind), values: map[uint32][]int64{},
+			service: ls.Get(labels.ServiceName), kind: p.Kind(pushed.Kind), values: map[sample][]int64{},
+			spans: len(p.Spans) > 0, traces: len(p.Traces) > 0,
 			profile: block.Profile{Time: pushed.Time.UnixNano(), Series: h.seriesID(ls), ID: pushed.ID, Duration: p.DurationNanos, Period: p.Period},
 		}
 		for _, i := range p.Order[s.First : s.First+s.Count] {
@@ -86,7 +96,13 @@ func (h *head) add(pushed Pushed) {
 			for _, l := range p.Stack(int(i)) {
 				stack = append(stack, remap.Locations[l])
 			}
-			id := h.stacks.Add(stack)
+			id := sample{stack: h.stacks.Add(stack)}
+			if r.spans {
+				id.span = p.Spans[i]
+			}
+			if r.traces {
+				id.trace = p.Traces[i]
+			}
 			if r.values[id] == nil {
 				r.values[id] = make([]int64, len(p.SampleTypes))
 			}
@@ -124,15 +140,25 @@ func (h *head) write(g *block.GroupWriter) {
 		if i == 0 || r.service != h.rows[i-1].service || !r.kind.Equal(h.rows[i-1].kind) {
 			w = g.Rows(r.service, r.kind, trees)
 		}
-		stacks := slices.SortedFunc(maps.Keys(r.values), func(a, b uint32) int { return cmp.Compare(nodes[a], nodes[b]) })
+		samples := slices.SortedFunc(maps.Keys(r.values), func(a, b sample) int {
+			return cmp.Or(cmp.Compare(nodes[a.stack], nodes[b.stack]), bytes.Compare(a.span[:], b.span[:]), bytes.Compare(a.trace[:], b.trace[:]))
+		})
+		var stacks []uint32
+		var extras block.Extras
 		columns := make([][]int64, len(r.kind.SampleTypes))
-		for j, s := range stacks {
+		for _, s := range samples {
 			for c, v := range r.values[s] {
 				columns[c] = append(columns[c], v)
 			}
-			stacks[j] = nodes[s]
+			stacks = append(stacks, nodes[s.stack])
+			if r.spans {
+				extras.Spans = append(extras.Spans, s.span)
+			}
+			if r.traces {
+				extras.Traces = append(extras.Traces, s.trace)
+			}
 		}
-		if err := w.Append(r.profile, stacks, columns); err != nil {
+		if err := w.AppendExtras(r.profile, stacks, columns, &extras); err != nil {
 			h.t.Fatal(err)
 		}
 	}

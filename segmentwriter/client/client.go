@@ -1,7 +1,8 @@
 // Package client hands profiles to segment-writers of other processes.
 //
 // A Client does what a segmentwriter.Writer in the same process does, over the network: it sends the bytes that the
-// profile was decoded from, or encodes it if it is no longer what they say. Which writers may take a shard is told to it by a function.
+// profile was decoded from. A profile that is no longer what such bytes say it encodes, and sends what pprof has no place for
+// beside it. Which writers may take a shard is told to it by a function.
 //
 // Sharp edge: a profile whose fate is not known is not sent to another writer, it would count twice. The next candidate
 // is tried only if the one before says that it took nothing (it is full, or stopping) or could not be reached at all.
@@ -16,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -69,15 +71,11 @@ func (c *Client) Append(ctx context.Context, t tenant.ID, shard uint32, series l
 		return func(context.Context) error { return nil }, nil
 	}
 	body := c.copies.Get().(*[]byte)
-	if p.Wire > 0 {
-		*body = append((*body)[:0], p.Data[:p.Wire]...)
-	} else {
-		*body = pprof.Append((*body)[:0], p)
-	}
 	request := &segmentwriterv1.AppendRequest{
-		Tenant: string(t), Shard: shard, Id: id[:], Profile: *body, Time: p.TimeNanos,
-		Labels: make([]*segmentwriterv1.Label, len(series)),
+		Tenant: string(t), Shard: shard, Id: id[:], Time: p.TimeNanos, Labels: make([]*segmentwriterv1.Label, len(series)),
 	}
+	*body = encode((*body)[:0], p, request)
+	request.Profile = *body
 	for i, l := range series {
 		request.Labels[i] = &segmentwriterv1.Label{Name: l.Name, Value: l.Value}
 	}
@@ -92,6 +90,26 @@ func (c *Client) Append(ctx context.Context, t tenant.ID, shard uint32, series l
 		defer context.AfterFunc(waiting, cancel)()
 		return <-answer
 	}, nil
+}
+
+// encode appends the profile in wire form, and puts into the request what that has no place for.
+func encode(dst []byte, p *profile.Profile, request *segmentwriterv1.AppendRequest) []byte {
+	if p.Wire > 0 {
+		return append(dst, p.Data[:p.Wire]...) // what it says of spans and traces is in its labels
+	}
+	for _, id := range p.Spans {
+		request.Spans = append(request.Spans, id[:]...)
+	}
+	for _, id := range p.Traces {
+		request.Traces = append(request.Traces, id[:]...)
+	}
+	request.Times = slices.Clone(p.Times)
+	last := uint32(0)
+	for _, end := range p.TimeEnds {
+		request.Seen = append(request.Seen, end-last)
+		last = end
+	}
+	return pprof.Append(dst, p) // after Normalise: its samples are those of the columns
 }
 
 // send tries the candidates in order until one may have taken the profile.

@@ -3,8 +3,10 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -268,6 +270,49 @@ func TestTheProfileMayBeReusedAtOnce(t *testing.T) {
 	}
 }
 
+// Spans, traces and times are stored as they were pushed, also of a profile that never was in wire form.
+func TestNothingIsLostBetweenProcesses(t *testing.T) {
+	const one, two, trace = "00f067aa0ba902b7", "00f067aa0ba902b8", "4bf92f3577b34da6a3ce929d0e0e4736"
+	types := []string{"cpu:nanoseconds"}
+	samples := func(with bool) []Sample {
+		all := []Sample{
+			{Stack: "main;work", Values: []int64{1}, Labels: map[string]string{"span_id": two, "route": "/"}},
+			{Stack: "main;work", Values: []int64{0}, Times: []int64{7}},
+			{Stack: "main;work", Values: []int64{4}, Labels: map[string]string{"span_id": one, "trace_id": trace}},
+			{Stack: "main;work", Values: []int64{4}, Labels: map[string]string{"span_id": one, "trace_id": trace}},
+			{Stack: "rest", Values: []int64{8}},
+		}
+		if with {
+			all[0].Times, all[2].Times, all[3].Times = []int64{40}, []int64{math.MaxInt64, 3}, []int64{math.MinInt64, 3}
+		}
+		return all
+	}
+	bare := Profile(1, types, samples(true)...)
+	bare.Wire, bare.Spans, bare.Traces, bare.Times, bare.TimeEnds = 0, nil, nil, nil, nil
+	direct := Decode(Pprof(1, types, Sample{Stack: "a", Values: []int64{1}}, Sample{Stack: "b", Values: []int64{2}}))
+	direct.Wire, direct.Spans, direct.Times, direct.TimeEnds = 0, []profile.SpanID{{}, {9}}, []int64{5}, []uint32{1, 1}
+	for name, p := range map[string]*profile.Profile{
+		"all of it": Profile(1, types, samples(true)...), "spans alone": Profile(1, types, samples(false)...),
+		"none": Decode(Pprof(1, types, samples(false)[1:2]...)), "no wire": bare, "filled in": direct,
+	} {
+		local, remote := Open(t, Config()), Open(t, Config())
+		wait, err := local.Append(t.Context(), "acme", 3, series, profile.ID{1}, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := push(t, to(t, serve(t, segmentwriter.NewService(remote.Writer))), p, profile.ID{1}); err != nil {
+			t.Fatal(err)
+		}
+		want, got := fmt.Sprint(local.Rows(t)), fmt.Sprint(remote.Rows(t))
+		if got != want || name != "none" && len(want) < 100 {
+			t.Errorf("%s: stored\n%s, in one process\n%s", name, got, want)
+		}
+	}
+}
+
 func TestTheServiceChecksWhatItIsSent(t *testing.T) {
 	w := Open(t, Config())
 	s := segmentwriter.NewService(w.Writer)
@@ -290,7 +335,13 @@ func TestTheServiceChecksWhatItIsSent(t *testing.T) {
 		"twice": func(r *segmentwriterv1.AppendRequest) {
 			r.Labels = append(r.Labels, r.Labels[1])
 		},
-		"profile": func(r *segmentwriterv1.AppendRequest) { r.Profile = []byte("hello") },
+		"profile":         func(r *segmentwriterv1.AppendRequest) { r.Profile = []byte("hello") },
+		"spans":           func(r *segmentwriterv1.AppendRequest) { r.Spans = make([]byte, 9) },
+		"a span too many": func(r *segmentwriterv1.AppendRequest) { r.Spans = make([]byte, 16) },
+		"traces":          func(r *segmentwriterv1.AppendRequest) { r.Traces = make([]byte, 8) },
+		"counts":          func(r *segmentwriterv1.AppendRequest) { r.Seen = []uint32{0, 0} },
+		"times":           func(r *segmentwriterv1.AppendRequest) { r.Times = []int64{1} },
+		"many times":      func(r *segmentwriterv1.AppendRequest) { r.Seen, r.Times = []uint32{math.MaxUint32}, []int64{1} },
 	} {
 		r := good()
 		spoil(r)

@@ -13,7 +13,8 @@
 // series (a label that the profile was sent with wins over one of a sample), they become one row: rows with the same
 // series, time and id are copies of each other everywhere else, and all but one would be dropped.
 //
-// A head keeps no spans and traces: samples of a row that differ in nothing else are summed.
+// Samples of a row that differ in their span or trace stay apart. Where a profile says of its samples when they were
+// seen, a sample keeps the times of all that it is the sum of.
 //
 // Bytes is the memory that a head holds on to, Size what it uses of it. The first bounds memory, the second decides
 // when a segment is large enough.

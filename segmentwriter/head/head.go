@@ -86,18 +86,23 @@ func (h *Head) Append(p *profile.Profile, series labels.Labels, id profile.ID) e
 func (h *Head) appendRow(r *rows, p *profile.Profile, id profile.ID, groups []group) error {
 	h.generation++
 	first := len(r.stacks)
+	at := row{
+		time: p.TimeNanos, duration: p.DurationNanos, period: p.Period,
+		series: groups[0].series, id: id, first: uint32(first), extras: r.beginExtras(p),
+	}
 	for _, g := range groups {
 		for _, sample := range g.samples {
-			if err := h.appendSample(r, h.stack[sample], p.Row(int(sample))); err != nil {
+			if at.extras.any() {
+				if err := r.appendApart(h.stack[sample], p, int(sample)); err != nil {
+					return err
+				}
+			} else if err := h.appendSample(r, h.stack[sample], p.Row(int(sample))); err != nil {
 				return err
 			}
 		}
 	}
-	r.rows = append(r.rows, row{
-		time: p.TimeNanos, duration: p.DurationNanos, period: p.Period,
-		series: groups[0].series, id: id,
-		first: uint32(first), count: uint32(len(r.stacks) - first),
-	})
+	at.count = uint32(len(r.stacks) - first)
+	r.rows = append(r.rows, at)
 	return nil
 }
 

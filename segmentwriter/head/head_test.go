@@ -111,20 +111,40 @@ func TestLabelSetsOfOneSeriesAreOneRow(t *testing.T) {
 	same(t, "all", rows[0].Names, map[string][]int64{"main": {15}, "other": {16}})
 }
 
-// A head keeps no spans: what they tell apart in a profile is one sample of its row.
-func TestSpansOfAStackAreSummed(t *testing.T) {
+// What differs in its span or trace stays apart; what does not is one sample, seen whenever its parts were.
+func TestSpansOfAStackStayApart(t *testing.T) {
+	const one, two, trace = "00f067aa0ba902b7", "00f067aa0ba902b8", "4bf92f3577b34da6a3ce929d0e0e4736"
 	h := head.New()
-	push(t, h, 1, checkout, Pprof(1000, cpuTypes,
-		Sample{Stack: "main;work", Values: []int64{1}, Labels: map[string]string{"span_id": "00f067aa0ba902b7"}},
+	series := checkout.With("region", "eu")
+	p := Profile(1000, cpuTypes,
+		Sample{Stack: "main;work", Values: []int64{1}, Labels: map[string]string{"span_id": two}, Times: []int64{40}},
 		Sample{Stack: "main", Values: []int64{2}},
-		Sample{Stack: "main;work", Values: []int64{4}, Labels: map[string]string{"span_id": "00f067aa0ba902b8", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
-		Sample{Stack: "main;work", Values: []int64{8}},
-	))
-	rows := read(t, h)
-	if len(rows) != 1 || len(rows[0].Names) != 2 {
-		t.Fatalf("rows %v, want one of two stacks", rows)
+		Sample{Stack: "main;work", Values: []int64{4}, Labels: map[string]string{"span_id": one, "trace_id": trace}},
+		Sample{Stack: "main;work", Values: []int64{8}, Times: []int64{30, 10}},
+		Sample{Stack: "main;work", Values: []int64{16}, Labels: map[string]string{"region": "us", "span_id": two}, Times: []int64{20, 50}},
+	)
+	if err := h.Append(p, series, profile.ID{1}); err != nil {
+		t.Fatal(err)
 	}
-	same(t, "all", rows[0].Names, map[string][]int64{"main;work": {13}, "main": {2}})
+	push(t, h, 2, series, Pprof(1000, cpuTypes, Sample{Stack: "main", Values: []int64{32}}))
+	rows := read(t, h)
+	if len(rows) != 2 {
+		t.Fatalf("rows %v, want two", rows)
+	}
+	want := []Stored{
+		{Stack: "main;work", Values: []int64{8}, Times: []int64{10, 30}},
+		{Stack: "main;work", Values: []int64{4}, Span: one, Trace: trace},
+		{Stack: "main;work", Values: []int64{17}, Span: two, Times: []int64{20, 40, 50}},
+		{Stack: "main", Values: []int64{2}},
+	}
+	byStack := func(a, b Stored) int { return strings.Compare(b.Stack, a.Stack) }
+	slices.SortStableFunc(rows[0].Samples, byStack)
+	if got := fmt.Sprint(rows[0].Samples); got != fmt.Sprint(want) {
+		t.Errorf("samples\n%s, want\n%s", got, fmt.Sprint(want))
+	}
+	if got, want := fmt.Sprint(rows[1].Samples), fmt.Sprint([]Stored{{Stack: "main", Values: []int64{32}}}); got != want {
+		t.Errorf("samples of a profile without spans %s, want %s", got, want)
+	}
 }
 
 func TestKindsAndServicesHaveRowsOfTheirOwn(t *testing.T) {
@@ -179,7 +199,22 @@ func TestARefusedProfileLeavesNothing(t *testing.T) {
 }
 
 // model is what a head must say, by brute force.
-type model map[string]map[string]int64
+type model map[string]map[string]stored
+
+type stored struct {
+	value int64
+	times []int64
+}
+
+func (s stored) add(value int64, times []int64) stored {
+	s.value += value
+	s.times = slices.Sorted(slices.Values(append(slices.Clone(s.times), times...)))
+	return s
+}
+
+func equal(a, b map[string]stored) bool {
+	return maps.EqualFunc(a, b, func(a, b stored) bool { return a.value == b.value && slices.Equal(a.times, b.times) })
+}
 
 func (m model) add(series labels.Labels, id byte, time int64, samples []Sample) {
 	for _, s := range samples {
@@ -190,16 +225,17 @@ func (m model) add(series labels.Labels, id byte, time int64, samples []Sample) 
 		}
 		var ls []labels.Label
 		for name, value := range set {
-			if !strings.HasPrefix(name, "__") && name != "span_id" {
+			if !strings.HasPrefix(name, "__") && name != "span_id" && name != "trace_id" {
 				ls = append(ls, labels.Label{Name: name, Value: value})
 			}
 		}
 		key := fmt.Sprint(series.Get("__name__"), " ", labels.New(ls...), " ", time, " ", id)
 		if s.Values[0] != 0 {
 			if m[key] == nil {
-				m[key] = map[string]int64{}
+				m[key] = map[string]stored{}
 			}
-			m[key][s.Stack] += s.Values[0]
+			of := fmt.Sprint(s.Stack, " ", s.Labels["span_id"], " ", s.Labels["trace_id"])
+			m[key][of] = m[key][of].add(s.Values[0], s.Times)
 		}
 	}
 }
@@ -221,6 +257,12 @@ func TestAHeadSaysWhatAModelSays(t *testing.T) {
 				for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"pod", "route", "__x__"}), 0, 2).Draw(t, "labels") {
 					s.Labels[name] = rapid.SampledFrom([]string{"1", "2"}).Draw(t, "label")
 				}
+				if rapid.Bool().Draw(t, "seen") {
+					s.Times = rapid.SliceOfN(rapid.Int64(), 0, 3).Draw(t, "times")
+				}
+				if rapid.IntRange(0, 3).Draw(t, "traced") == 0 {
+					s.Labels["trace_id"] = "4bf92f3577b34da6a3ce929d0e0e4736"
+				}
 				samples = append(samples, s)
 				if rapid.Bool().Draw(t, "more spans") { // the same stack again, in spans of its own
 					for _, span := range []string{"00f067aa0ba902b7", "00f067aa0ba902b8"} {
@@ -232,7 +274,7 @@ func TestAHeadSaysWhatAModelSays(t *testing.T) {
 				}
 			}
 			time := rapid.Int64Range(1, 3).Draw(t, "time")
-			if err := reused.Append(Decode(Pprof(time, cpuTypes, samples...)), series, profile.ID{byte(id)}); err != nil {
+			if err := reused.Append(Profile(time, cpuTypes, samples...), series, profile.ID{byte(id)}); err != nil {
 				t.Fatal(err)
 			}
 			want.add(series, byte(id), time, samples)
@@ -243,12 +285,16 @@ func TestAHeadSaysWhatAModelSays(t *testing.T) {
 			if got[key] != nil {
 				t.Fatalf("two rows of %s", key)
 			}
-			got[key] = map[string]int64{}
-			for stack, values := range r.Names {
-				got[key][stack] = values[0]
+			got[key] = map[string]stored{}
+			for _, s := range r.Samples {
+				of := fmt.Sprint(s.Stack, " ", s.Span, " ", s.Trace)
+				if _, ok := got[key][of]; ok {
+					t.Fatalf("two samples of %s", of)
+				}
+				got[key][of] = stored{s.Values[0], s.Times}
 			}
 		}
-		if !maps.EqualFunc(got, want, maps.Equal) {
+		if !maps.EqualFunc(got, want, equal) {
 			t.Fatalf("rows %v, want %v", got, want)
 		}
 	})
@@ -285,6 +331,14 @@ func TestCorpusSumsEqualTheOracle(t *testing.T) {
 func TestFromBodyToHeadTakesFewAllocations(t *testing.T) {
 	var bodies [][]byte
 	var series []labels.Labels
+	for i := range 20 {
+		samples := make([]Sample, 100)
+		for j := range samples {
+			samples[j] = Sample{Stack: fmt.Sprint("main;f", j%10), Values: []int64{1}, Labels: map[string]string{"span_id": fmt.Sprintf("%016x", i<<8+j+1)}}
+		}
+		bodies = append(bodies, Pprof(1000, cpuTypes, samples...))
+		series = append(series, checkout)
+	}
 	for _, f := range corpus.All() {
 		bodies = append(bodies, f.Gzipped)
 		series = append(series, labels.FromStrings("__name__", f.Kind(), "service_name", f.Service(), "__delta__", "false"))

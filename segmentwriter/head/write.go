@@ -20,10 +20,11 @@ type cutter struct {
 	keys   []uint64
 	stacks []uint32
 	values [][]int64
+	extras extras
 }
 
 func (c *cutter) bytes() int {
-	return 4*(cap(c.tree.Parents)+cap(c.tree.Locations)+cap(c.nodes)+cap(c.order)) + 8*(cap(c.keys)+cap(c.sorted))
+	return 4*(cap(c.tree.Parents)+cap(c.tree.Locations)+cap(c.nodes)+cap(c.order)) + 8*(cap(c.keys)+cap(c.sorted)) + c.extras.bytes()
 }
 
 // Write writes everything as one group of w. The head stays as it is. After an error w is of no use: the group is
@@ -65,9 +66,15 @@ func (c *cutter) write(r *rows, w *block.RowsWriter) error {
 	for _, i := range c.order {
 		row := &r.rows[i]
 		if last == nil || compare(last, row) != 0 {
-			stacks, values := c.samples(r, row)
+			var stacks []uint32
+			var values [][]int64
+			if row.extras.any() {
+				stacks, values = c.samplesApart(r, row)
+			} else {
+				stacks, values = c.samples(r, row)
+			}
 			p := block.Profile{Time: row.time, Series: row.series, ID: row.id, Duration: row.duration, Period: row.period}
-			if err := w.Append(p, stacks, values); err != nil {
+			if err := w.AppendExtras(p, stacks, values, &c.extras.out); err != nil {
 				return err
 			}
 		}
@@ -80,15 +87,8 @@ func compare(a, b *row) int {
 	return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.series, b.series), bytes.Compare(a.id[:], b.id[:]))
 }
 
-// samples returns the stack nodes of a row, ascending, and the values of each type in that order.
-func (c *cutter) samples(r *rows, row *row) ([]uint32, [][]int64) {
-	c.keys = c.keys[:0]
-	for i, stack := range r.stacks[row.first : row.first+row.count] {
-		c.keys = append(c.keys, uint64(c.nodes[stack])<<32|uint64(i))
-	}
-	slices.Sort(c.keys)
-
-	width := len(r.kind.SampleTypes)
+// begin empties the columns that samples returns.
+func (c *cutter) begin(width int) {
 	for len(c.values) < width {
 		c.values = append(c.values, nil)
 	}
@@ -96,6 +96,19 @@ func (c *cutter) samples(r *rows, row *row) ([]uint32, [][]int64) {
 	for column := range width {
 		c.values[column] = c.values[column][:0]
 	}
+}
+
+// samples returns the stack nodes of a row, ascending, and the values of each type in that order.
+func (c *cutter) samples(r *rows, row *row) ([]uint32, [][]int64) {
+	c.extras.out.Reset()
+	c.keys = c.keys[:0]
+	for i, stack := range r.stacks[row.first : row.first+row.count] {
+		c.keys = append(c.keys, uint64(c.nodes[stack])<<32|uint64(i))
+	}
+	slices.Sort(c.keys)
+
+	width := len(r.kind.SampleTypes)
+	c.begin(width)
 	values := r.values[int(row.first)*width:]
 	for _, key := range c.keys {
 		c.stacks = append(c.stacks, uint32(key>>32))

@@ -16,6 +16,8 @@ type Sample struct {
 	Stack  string
 	Values []int64
 	Labels map[string]string
+	// Times are when it was seen, which pprof does not say but Profile does.
+	Times []int64
 }
 
 // Pprof returns an uncompressed pprof. Types are type:unit; the first is the period type as well.
@@ -54,11 +56,23 @@ func Pprof(time int64, types []string, samples ...Sample) []byte {
 	return pprof.Append(nil, p)
 }
 
+// Profile is Decode of a Pprof, with the times of the samples.
+func Profile(time int64, types []string, samples ...Sample) *profile.Profile {
+	return decode(Pprof(time, types, samples...), samples)
+}
+
 // Decode returns a pprof decoded and normalised, as a distributor would. It panics if it cannot.
-func Decode(body []byte) *profile.Profile {
+func Decode(body []byte) *profile.Profile { return decode(body, nil) }
+
+func decode(body []byte, samples []Sample) *profile.Profile {
 	p := &profile.Profile{}
 	if err := pprof.NewDecoder().Decode(body, pprof.Limits{MaxBytes: 16 << 20}, p); err != nil {
 		panic(fmt.Sprintf("segmentwritertest: %v", err))
+	}
+	for _, s := range samples {
+		p.Wire = 0
+		p.Times = append(p.Times, s.Times...)
+		p.TimeEnds = append(p.TimeEnds, uint32(len(p.Times)))
 	}
 	if _, err := p.Normalise(profile.Limits{MaxStackDepth: 1000, MaxSymbolLength: 65535}); err != nil {
 		panic(fmt.Sprintf("segmentwritertest: %v", err))

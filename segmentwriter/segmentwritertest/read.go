@@ -20,11 +20,23 @@ type Row struct {
 	Labels                 labels.Labels
 	Time, Duration, Period int64
 	ID                     profile.ID
-	// Stacks has a value per sample type for each stack: the signatures of its locations as package oracle writes
+	// Samples are its samples in their order.
+	Samples []Stored
+	// Stacks has a value per sample type for each stack, that of all its samples: the signatures of its locations as package oracle writes
 	// them, root first, joined by semicolons.
 	Stacks map[string][]int64
 	// Names is Stacks with function names alone.
 	Names map[string][]int64
+}
+
+// Stored is one stored sample.
+type Stored struct {
+	// Stack is function names, root first, joined by semicolons.
+	Stack  string
+	Values []int64
+	// Span and Trace are hexadecimal digits, "" if there is none.
+	Span, Trace string
+	Times       []int64
 }
 
 // Read returns all rows of the objects of entries, in their order.
@@ -78,16 +90,40 @@ func readRows(ctx context.Context, all []Row, d *block.Dataset, rows *block.Rows
 		if err != nil {
 			return nil, err
 		}
+		extras, err := samples.Extras(i)
+		if err != nil {
+			return nil, err
+		}
 		for j, node := range stacks {
 			names, signature := texts(symbols, tree, node)
+			s := Stored{Stack: names, Times: slices.Clone(extras.TimesOf(j))}
 			for _, column := range values {
-				row.Names[names] = append(row.Names[names], column[j])
-				row.Stacks[signature] = append(row.Stacks[signature], column[j])
+				s.Values = append(s.Values, column[j])
 			}
+			if len(extras.Spans) > 0 {
+				s.Span = extras.Spans[j].String()
+			}
+			if len(extras.Traces) > 0 {
+				s.Trace = extras.Traces[j].String()
+			}
+			row.Samples = append(row.Samples, s)
+			row.Names[names] = add(row.Names[names], s.Values)
+			row.Stacks[signature] = add(row.Stacks[signature], s.Values)
 		}
 		all = append(all, row)
 	}
 	return all, nil
+}
+
+// add returns the sum of two lists, of which the first may be nil.
+func add(sums, values []int64) []int64 {
+	if sums == nil {
+		sums = make([]int64, len(values))
+	}
+	for i, v := range values {
+		sums[i] += v
+	}
+	return sums
 }
 
 // texts returns a stack as function names and as signatures.

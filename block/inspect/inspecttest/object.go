@@ -23,6 +23,8 @@ type Push struct {
 	Labels                labels.Labels
 	// Body is pprof, gzipped or not.
 	Body []byte
+	// Times are when each of its samples was seen; nil: nobody knows.
+	Times [][]int64
 }
 
 // Object is an object in memory.
@@ -115,11 +117,16 @@ type row struct {
 	kind    profile.Kind
 	profile block.Profile
 	samples []sample
+	// Whether any sample has a span, a trace, a time.
+	spans, traces, times bool
 }
 
 type sample struct {
 	stack  uint32
 	values []int64
+	span   profile.SpanID
+	trace  profile.TraceID
+	times  []int64
 }
 
 func (h *head) push(t testing.TB, push Push) {
@@ -128,6 +135,10 @@ func (h *head) push(t testing.TB, push Push) {
 	lim := pprof.Limits{MaxBytes: 64 << 20, MaxRatio: 10000, MaxSamples: 1 << 20, MaxSampleTypes: 32, MaxSampleLabels: 100}
 	if err := pprof.NewDecoder().Decode(push.Body, lim, p); err != nil {
 		t.Fatal(err)
+	}
+	for _, times := range push.Times {
+		p.Times = append(p.Times, times...)
+		p.TimeEnds = append(p.TimeEnds, uint32(len(p.Times)))
 	}
 	if _, err := p.Normalise(profile.Limits{MaxStackDepth: 1 << 20, MaxSymbolLength: 1 << 20}); err != nil {
 		t.Fatal(err)
@@ -140,13 +151,20 @@ func (h *head) push(t testing.TB, push Push) {
 		}
 		r := row{service: push.Service, kind: p.Kind(push.Kind), profile: block.Profile{
 			Time: push.Time, Series: h.id(ls), ID: push.ID, Duration: p.DurationNanos, Period: p.Period,
-		}}
+		}, spans: len(p.Spans) > 0, traces: len(p.Traces) > 0, times: len(p.TimeEnds) > 0}
 		for _, i := range p.Order[s.First : s.First+s.Count] {
 			var stack []uint32
 			for _, l := range p.Stack(int(i)) {
 				stack = append(stack, h.remap.Locations[l])
 			}
-			r.samples = append(r.samples, sample{h.stacks.Add(stack), slices.Clone(p.Row(int(i)))})
+			s := sample{stack: h.stacks.Add(stack), values: slices.Clone(p.Row(int(i))), times: slices.Clone(p.TimesOf(int(i)))}
+			if r.spans {
+				s.span = p.Spans[i]
+			}
+			if r.traces {
+				s.trace = p.Traces[i]
+			}
+			r.samples = append(r.samples, s)
 		}
 		h.rows = append(h.rows, r)
 	}
@@ -180,7 +198,9 @@ func (h *head) write(t testing.TB, g *block.GroupWriter) {
 		if i == 0 || h.rows[i-1].service != r.service || !h.rows[i-1].kind.Equal(r.kind) {
 			w = g.Rows(r.service, r.kind, trees)
 		}
-		slices.SortFunc(r.samples, func(a, b sample) int { return cmp.Compare(nodes[a.stack], nodes[b.stack]) })
+		slices.SortFunc(r.samples, func(a, b sample) int {
+			return cmp.Or(cmp.Compare(nodes[a.stack], nodes[b.stack]), bytes.Compare(a.span[:], b.span[:]), bytes.Compare(a.trace[:], b.trace[:]))
+		})
 		stacks, values := make([]uint32, len(r.samples)), make([][]int64, len(r.kind.SampleTypes))
 		for j, s := range r.samples {
 			stacks[j] = nodes[s.stack]
@@ -188,11 +208,29 @@ func (h *head) write(t testing.TB, g *block.GroupWriter) {
 				values[c] = append(values[c], v)
 			}
 		}
-		if err := w.Append(r.profile, stacks, values); err != nil {
+		extras := r.extras()
+		if err := w.AppendExtras(r.profile, stacks, values, &extras); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// extras are the extra columns of a row, whose samples are in order.
+func (r *row) extras() (x block.Extras) {
+	for _, s := range r.samples {
+		if r.spans {
+			x.Spans = append(x.Spans, s.span)
+		}
+		if r.traces {
+			x.Traces = append(x.Traces, s.trace)
+		}
+		if r.times {
+			x.Times = append(x.Times, s.times...)
+			x.TimeEnds = append(x.TimeEnds, uint32(len(x.Times)))
+		}
+	}
+	return x
 }

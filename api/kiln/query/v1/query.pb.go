@@ -148,6 +148,11 @@ type Question struct {
 	Selector string `protobuf:"bytes,3,opt,name=selector,proto3" json:"selector,omitempty"`
 	// Required by tree, stacks and time_series: name:sample_type:sample_unit:period_type:period_unit.
 	ProfileType string `protobuf:"bytes,4,opt,name=profile_type,json=profileType,proto3" json:"profile_type,omitempty"`
+	// Only rows that were taken in one of these spans (8 bytes each) or traces (16 bytes each) count, of which one may be
+	// given, and only profiles with one of these ids (16 bytes each). Empty: all do. For tree and stacks alone.
+	Spans    [][]byte `protobuf:"bytes,5,rep,name=spans,proto3" json:"spans,omitempty"`
+	Traces   [][]byte `protobuf:"bytes,6,rep,name=traces,proto3" json:"traces,omitempty"`
+	Profiles [][]byte `protobuf:"bytes,7,rep,name=profiles,proto3" json:"profiles,omitempty"`
 	// Types that are valid to be assigned to Ask:
 	//
 	//	*Question_Tree
@@ -217,6 +222,27 @@ func (x *Question) GetProfileType() string {
 		return x.ProfileType
 	}
 	return ""
+}
+
+func (x *Question) GetSpans() [][]byte {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
+func (x *Question) GetTraces() [][]byte {
+	if x != nil {
+		return x.Traces
+	}
+	return nil
+}
+
+func (x *Question) GetProfiles() [][]byte {
+	if x != nil {
+		return x.Profiles
+	}
+	return nil
 }
 
 func (x *Question) GetAsk() isQuestion_Ask {
@@ -1497,12 +1523,15 @@ const file_kiln_query_v1_query_proto_rawDesc = "" +
 	"\x06report\x18\x01 \x01(\v2\x15.kiln.query.v1.ReportR\x06report\x129\n" +
 	"\n" +
 	"statistics\x18\x02 \x01(\v2\x19.kiln.query.v1.StatisticsR\n" +
-	"statistics\"\xd4\x03\n" +
+	"statistics\"\x9e\x04\n" +
 	"\bQuestion\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x03R\x03end\x12\x1a\n" +
 	"\bselector\x18\x03 \x01(\tR\bselector\x12!\n" +
-	"\fprofile_type\x18\x04 \x01(\tR\vprofileType\x12,\n" +
+	"\fprofile_type\x18\x04 \x01(\tR\vprofileType\x12\x14\n" +
+	"\x05spans\x18\x05 \x03(\fR\x05spans\x12\x16\n" +
+	"\x06traces\x18\x06 \x03(\fR\x06traces\x12\x1a\n" +
+	"\bprofiles\x18\a \x03(\fR\bprofiles\x12,\n" +
 	"\x04tree\x18\n" +
 	" \x01(\v2\x16.kiln.query.v1.AskTreeH\x00R\x04tree\x122\n" +
 	"\x06stacks\x18\v \x01(\v2\x18.kiln.query.v1.AskStacksH\x00R\x06stacks\x12?\n" +

@@ -34,7 +34,15 @@ type AppendRequest struct {
 	// Uncompressed pprof, validated by the sender.
 	Profile []byte `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
 	// Unix nanoseconds; replaces the profile's own time.
-	Time          int64 `protobuf:"varint,6,opt,name=time,proto3" json:"time,omitempty"`
+	Time int64 `protobuf:"varint,6,opt,name=time,proto3" json:"time,omitempty"`
+	// What pprof has no place for, of each sample of the profile in its order. All are empty if no sample has any.
+	//
+	// Per sample the span that it was taken in, 8 bytes, and its trace, 16 bytes; zeros are none.
+	Spans  []byte `protobuf:"bytes,7,opt,name=spans,proto3" json:"spans,omitempty"`
+	Traces []byte `protobuf:"bytes,8,opt,name=traces,proto3" json:"traces,omitempty"`
+	// Per sample how often it was seen, and then all the moments, Unix nanoseconds, one sample's after the other's.
+	Seen          []uint32 `protobuf:"varint,9,rep,packed,name=seen,proto3" json:"seen,omitempty"`
+	Times         []int64  `protobuf:"fixed64,10,rep,packed,name=times,proto3" json:"times,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -109,6 +117,34 @@ func (x *AppendRequest) GetTime() int64 {
 		return x.Time
 	}
 	return 0
+}
+
+func (x *AppendRequest) GetSpans() []byte {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
+func (x *AppendRequest) GetTraces() []byte {
+	if x != nil {
+		return x.Traces
+	}
+	return nil
+}
+
+func (x *AppendRequest) GetSeen() []uint32 {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *AppendRequest) GetTimes() []int64 {
+	if x != nil {
+		return x.Times
+	}
+	return nil
 }
 
 type Label struct {
@@ -203,14 +239,19 @@ var File_kiln_segmentwriter_v1_append_proto protoreflect.FileDescriptor
 
 const file_kiln_segmentwriter_v1_append_proto_rawDesc = "" +
 	"\n" +
-	"\"kiln/segmentwriter/v1/append.proto\x12\x15kiln.segmentwriter.v1\"\xb1\x01\n" +
+	"\"kiln/segmentwriter/v1/append.proto\x12\x15kiln.segmentwriter.v1\"\x89\x02\n" +
 	"\rAppendRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x124\n" +
 	"\x06labels\x18\x03 \x03(\v2\x1c.kiln.segmentwriter.v1.LabelR\x06labels\x12\x0e\n" +
 	"\x02id\x18\x04 \x01(\fR\x02id\x12\x18\n" +
 	"\aprofile\x18\x05 \x01(\fR\aprofile\x12\x12\n" +
-	"\x04time\x18\x06 \x01(\x03R\x04time\"1\n" +
+	"\x04time\x18\x06 \x01(\x03R\x04time\x12\x14\n" +
+	"\x05spans\x18\a \x01(\fR\x05spans\x12\x16\n" +
+	"\x06traces\x18\b \x01(\fR\x06traces\x12\x12\n" +
+	"\x04seen\x18\t \x03(\rR\x04seen\x12\x14\n" +
+	"\x05times\x18\n" +
+	" \x03(\x10R\x05times\"1\n" +
 	"\x05Label\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\x10\n" +

@@ -91,6 +91,62 @@ func (SectionType) EnumDescriptor() ([]byte, []int) {
 	return file_kiln_storage_v1_block_proto_rawDescGZIP(), []int{0}
 }
 
+// RowColumn is a column that a samples section has only if some of its profiles have something to say in it.
+type RowColumn int32
+
+const (
+	RowColumn_ROW_COLUMN_UNSPECIFIED RowColumn = 0
+	// The span that a row was taken in.
+	RowColumn_ROW_COLUMN_SPAN RowColumn = 1
+	// The trace that a row was taken in.
+	RowColumn_ROW_COLUMN_TRACE RowColumn = 2
+	// When the samples of a row were seen.
+	RowColumn_ROW_COLUMN_TIME RowColumn = 3
+)
+
+// Enum value maps for RowColumn.
+var (
+	RowColumn_name = map[int32]string{
+		0: "ROW_COLUMN_UNSPECIFIED",
+		1: "ROW_COLUMN_SPAN",
+		2: "ROW_COLUMN_TRACE",
+		3: "ROW_COLUMN_TIME",
+	}
+	RowColumn_value = map[string]int32{
+		"ROW_COLUMN_UNSPECIFIED": 0,
+		"ROW_COLUMN_SPAN":        1,
+		"ROW_COLUMN_TRACE":       2,
+		"ROW_COLUMN_TIME":        3,
+	}
+)
+
+func (x RowColumn) Enum() *RowColumn {
+	p := new(RowColumn)
+	*p = x
+	return p
+}
+
+func (x RowColumn) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RowColumn) Descriptor() protoreflect.EnumDescriptor {
+	return file_kiln_storage_v1_block_proto_enumTypes[1].Descriptor()
+}
+
+func (RowColumn) Type() protoreflect.EnumType {
+	return &file_kiln_storage_v1_block_proto_enumTypes[1]
+}
+
+func (x RowColumn) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RowColumn.Descriptor instead.
+func (RowColumn) EnumDescriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_block_proto_rawDescGZIP(), []int{1}
+}
+
 // BlockMeta describes one object, a segment or a block. It is the object's footer and, byte for byte,
 // the entry that the metastore indexes. docs/formats/block.md draws it.
 //
@@ -617,10 +673,12 @@ type Rows struct {
 	TreesSection   uint32 `protobuf:"varint,6,opt,name=trees_section,json=treesSection,proto3" json:"trees_section,omitempty"`
 	SamplesSection uint32 `protobuf:"varint,7,opt,name=samples_section,json=samplesSection,proto3" json:"samples_section,omitempty"`
 	// Where the rows begin in each inflated column of the samples section, in bytes: the stack column
-	// first, then one per sample type.
+	// first, then one per sample type, then one per item of columns.
 	ColumnStarts []uint64 `protobuf:"varint,8,rep,packed,name=column_starts,json=columnStarts,proto3" json:"column_starts,omitempty"`
 	// Sums of these rows, the coarsest first. None below level 2.
-	Rollups       []*Rollup `protobuf:"bytes,9,rep,name=rollups,proto3" json:"rollups,omitempty"`
+	Rollups []*Rollup `protobuf:"bytes,9,rep,name=rollups,proto3" json:"rollups,omitempty"`
+	// Which columns the samples section has after those of the sample types, ascending. All rows of a section say the same.
+	Columns       []RowColumn `protobuf:"varint,10,rep,packed,name=columns,proto3,enum=kiln.storage.v1.RowColumn" json:"columns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -714,6 +772,13 @@ func (x *Rows) GetColumnStarts() []uint64 {
 func (x *Rows) GetRollups() []*Rollup {
 	if x != nil {
 		return x.Rollups
+	}
+	return nil
+}
+
+func (x *Rows) GetColumns() []RowColumn {
+	if x != nil {
+		return x.Columns
 	}
 	return nil
 }
@@ -830,7 +895,7 @@ const file_kiln_storage_v1_block_proto_rawDesc = "" +
 	"\bmin_time\x18\x04 \x01(\x03R\aminTime\x12\x19\n" +
 	"\bmax_time\x18\x05 \x01(\x03R\amaxTime\x12)\n" +
 	"\x04rows\x18\x06 \x03(\v2\x15.kiln.storage.v1.RowsR\x04rows\x12!\n" +
-	"\flabel_filter\x18\a \x01(\fR\vlabelFilter\"\xaf\x02\n" +
+	"\flabel_filter\x18\a \x01(\fR\vlabelFilter\"\xe5\x02\n" +
 	"\x04Rows\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12#\n" +
 	"\rfirst_profile\x18\x02 \x01(\x04R\ffirstProfile\x12\x1a\n" +
@@ -840,7 +905,9 @@ const file_kiln_storage_v1_block_proto_rawDesc = "" +
 	"\rtrees_section\x18\x06 \x01(\rR\ftreesSection\x12'\n" +
 	"\x0fsamples_section\x18\a \x01(\rR\x0esamplesSection\x12#\n" +
 	"\rcolumn_starts\x18\b \x03(\x04R\fcolumnStarts\x121\n" +
-	"\arollups\x18\t \x03(\v2\x17.kiln.storage.v1.RollupR\arollups\"Y\n" +
+	"\arollups\x18\t \x03(\v2\x17.kiln.storage.v1.RollupR\arollups\x124\n" +
+	"\acolumns\x18\n" +
+	" \x03(\x0e2\x1a.kiln.storage.v1.RowColumnR\acolumns\"Y\n" +
 	"\x06Rollup\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\x03R\x06bucket\x12\x1d\n" +
 	"\n" +
@@ -853,7 +920,12 @@ const file_kiln_storage_v1_block_proto_rawDesc = "" +
 	"\x13SECTION_TYPE_SERIES\x10\x03\x12\x19\n" +
 	"\x15SECTION_TYPE_PROFILES\x10\x04\x12\x18\n" +
 	"\x14SECTION_TYPE_SAMPLES\x10\x05\x12\x17\n" +
-	"\x13SECTION_TYPE_ROLLUP\x10\x06B6Z4github.com/kilndb/kiln/api/kiln/storage/v1;storagev1b\x06proto3"
+	"\x13SECTION_TYPE_ROLLUP\x10\x06*g\n" +
+	"\tRowColumn\x12\x1a\n" +
+	"\x16ROW_COLUMN_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fROW_COLUMN_SPAN\x10\x01\x12\x14\n" +
+	"\x10ROW_COLUMN_TRACE\x10\x02\x12\x13\n" +
+	"\x0fROW_COLUMN_TIME\x10\x03B6Z4github.com/kilndb/kiln/api/kiln/storage/v1;storagev1b\x06proto3"
 
 var (
 	file_kiln_storage_v1_block_proto_rawDescOnce sync.Once
@@ -867,33 +939,35 @@ func file_kiln_storage_v1_block_proto_rawDescGZIP() []byte {
 	return file_kiln_storage_v1_block_proto_rawDescData
 }
 
-var file_kiln_storage_v1_block_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_kiln_storage_v1_block_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_kiln_storage_v1_block_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_kiln_storage_v1_block_proto_goTypes = []any{
 	(SectionType)(0),   // 0: kiln.storage.v1.SectionType
-	(*BlockMeta)(nil),  // 1: kiln.storage.v1.BlockMeta
-	(*Kind)(nil),       // 2: kiln.storage.v1.Kind
-	(*SampleType)(nil), // 3: kiln.storage.v1.SampleType
-	(*Group)(nil),      // 4: kiln.storage.v1.Group
-	(*Section)(nil),    // 5: kiln.storage.v1.Section
-	(*Dataset)(nil),    // 6: kiln.storage.v1.Dataset
-	(*Rows)(nil),       // 7: kiln.storage.v1.Rows
-	(*Rollup)(nil),     // 8: kiln.storage.v1.Rollup
+	(RowColumn)(0),     // 1: kiln.storage.v1.RowColumn
+	(*BlockMeta)(nil),  // 2: kiln.storage.v1.BlockMeta
+	(*Kind)(nil),       // 3: kiln.storage.v1.Kind
+	(*SampleType)(nil), // 4: kiln.storage.v1.SampleType
+	(*Group)(nil),      // 5: kiln.storage.v1.Group
+	(*Section)(nil),    // 6: kiln.storage.v1.Section
+	(*Dataset)(nil),    // 7: kiln.storage.v1.Dataset
+	(*Rows)(nil),       // 8: kiln.storage.v1.Rows
+	(*Rollup)(nil),     // 9: kiln.storage.v1.Rollup
 }
 var file_kiln_storage_v1_block_proto_depIdxs = []int32{
-	2, // 0: kiln.storage.v1.BlockMeta.kinds:type_name -> kiln.storage.v1.Kind
-	4, // 1: kiln.storage.v1.BlockMeta.groups:type_name -> kiln.storage.v1.Group
-	6, // 2: kiln.storage.v1.BlockMeta.datasets:type_name -> kiln.storage.v1.Dataset
-	3, // 3: kiln.storage.v1.Kind.sample_types:type_name -> kiln.storage.v1.SampleType
-	5, // 4: kiln.storage.v1.Group.sections:type_name -> kiln.storage.v1.Section
+	3, // 0: kiln.storage.v1.BlockMeta.kinds:type_name -> kiln.storage.v1.Kind
+	5, // 1: kiln.storage.v1.BlockMeta.groups:type_name -> kiln.storage.v1.Group
+	7, // 2: kiln.storage.v1.BlockMeta.datasets:type_name -> kiln.storage.v1.Dataset
+	4, // 3: kiln.storage.v1.Kind.sample_types:type_name -> kiln.storage.v1.SampleType
+	6, // 4: kiln.storage.v1.Group.sections:type_name -> kiln.storage.v1.Section
 	0, // 5: kiln.storage.v1.Section.type:type_name -> kiln.storage.v1.SectionType
-	7, // 6: kiln.storage.v1.Dataset.rows:type_name -> kiln.storage.v1.Rows
-	8, // 7: kiln.storage.v1.Rows.rollups:type_name -> kiln.storage.v1.Rollup
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	8, // 6: kiln.storage.v1.Dataset.rows:type_name -> kiln.storage.v1.Rows
+	9, // 7: kiln.storage.v1.Rows.rollups:type_name -> kiln.storage.v1.Rollup
+	1, // 8: kiln.storage.v1.Rows.columns:type_name -> kiln.storage.v1.RowColumn
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_kiln_storage_v1_block_proto_init() }
@@ -906,7 +980,7 @@ func file_kiln_storage_v1_block_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_storage_v1_block_proto_rawDesc), len(file_kiln_storage_v1_block_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
