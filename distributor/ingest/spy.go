@@ -75,8 +75,9 @@ func underscoreTypes(p *profile.Profile) error {
 	return nil
 }
 
-// addString adds a string to the table of a profile.
+// addString adds a string to the table of a profile, which no longer is what was sent.
 func addString(p *profile.Profile, s []byte) uint32 {
+	p.Wire = 0
 	p.Strings = append(p.Strings, profile.Span{Off: uint32(len(p.Data)), Len: uint32(len(s))})
 	p.Data = append(p.Data, s...)
 	return uint32(len(p.Strings) - 1)

@@ -51,6 +51,27 @@ func TestScriptsSayWhereTheirFunctionsAre(t *testing.T) {
 	}
 }
 
+// TestAFixGoesWithTheProfile has a profile fixed that came as bytes, which are not what must be handed to another process then.
+func TestAFixGoesWithTheProfile(t *testing.T) {
+	sent := placed([3]any{"call", "app.rb", 3})
+	sent.SampleTypes[0].Type = addString(sent, []byte("alloc-size"))
+	for _, spy := range []string{"rbspy", "dotnetspy", "pyspy"} {
+		p := new(profile.Profile)
+		if err := pprof.NewDecoder().Decode(pprof.Append(nil, sent), pprof.Limits{MaxBytes: 1 << 20}, p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Wire == 0 {
+			t.Fatal("a decoded profile is its bytes")
+		}
+		if err := fixOf(spy, nil, 1<<20)(p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Wire != 0 {
+			t.Errorf("%s: the profile was fixed, and its bytes would be sent on", spy)
+		}
+	}
+}
+
 func TestNamesWithTheirFilesAreBounded(t *testing.T) {
 	// One long file name and many lines: every line would repeat it.
 	var frames [][3]any
