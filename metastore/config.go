@@ -27,6 +27,8 @@ type Config struct {
 
 	// Grace is how long a replaced object stays in the bucket. It must be longer than any query.
 	Grace time.Duration
+	// Snapshots says when snapshots go to the bucket.
+	Snapshots SnapshotConfig
 	// Placement says when tenants and services are divided into more shards.
 	Placement placement.Config
 	// MemberLease is how long a member of the cluster is listed after it announced itself.
@@ -44,6 +46,7 @@ func DefaultConfig(dataDir string) Config {
 		JobLease:       15 * time.Second,
 		MaxWaitingJobs: 256,
 		Grace:          10 * time.Minute,
+		Snapshots:      SnapshotConfig{Interval: time.Hour, Entries: 100_000, Keep: 24},
 		Placement:      placement.DefaultConfig(),
 		MemberLease:    15 * time.Second,
 	}
@@ -59,6 +62,8 @@ func (c Config) Validate() error {
 		return errors.New("metastore: a data directory is required")
 	case c.JobLease <= 0 || c.MemberLease <= 0 || c.Grace <= 0:
 		return errors.New("metastore: leases and grace must be positive")
+	case c.Snapshots.Interval <= 0 || c.Snapshots.Entries == 0 || c.Snapshots.Keep < 1:
+		return errors.New("metastore: snapshots in the bucket need an interval, a number of entries, and one that is kept")
 	case c.Placement.ShardRate <= 0 || c.Placement.Calm <= 0:
 		return errors.New("metastore: what a shard takes, and how long shards are kept, must be positive")
 	case c.MaxWaitingJobs <= 0:

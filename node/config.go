@@ -44,6 +44,9 @@ type Config struct {
 	CompactAfter time.Duration
 	// DeleteAfter is how long a replaced object stays, for the queries that may still read it.
 	DeleteAfter time.Duration
+	// SnapshotInterval is how often a snapshot of the index goes to the bucket, and SnapshotsKept how many stay there.
+	SnapshotInterval time.Duration
+	SnapshotsKept    int
 }
 
 // DefaultConfig is the whole system in one process on ./data.
@@ -58,6 +61,8 @@ func DefaultConfig() Config {
 		Limits:              tenant.DefaultLimits(),
 		CompactAfter:        10 * time.Second,
 		DeleteAfter:         10 * time.Minute,
+		SnapshotInterval:    time.Hour,
+		SnapshotsKept:       24,
 	}
 }
 

@@ -141,6 +141,7 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	cfg := metastore.DefaultConfig(n.cfg.DataDir)
 	cfg.Grace = n.cfg.DeleteAfter
 	cfg.Levels[0].MaxAge = n.cfg.CompactAfter
+	cfg.Snapshots.Interval, cfg.Snapshots.Keep = n.cfg.SnapshotInterval, n.cfg.SnapshotsKept
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
 }
 

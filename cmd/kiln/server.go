@@ -26,6 +26,8 @@ type serverCommand struct {
 	MultiTenant         bool          `help:"Require a tenant id (header X-Scope-OrgID) with every call."`
 	CompactAfter        time.Duration `default:"10s" help:"Compact the segments of a shard when the oldest is this old."`
 	DeleteAfter         time.Duration `default:"10m" help:"Delete a replaced object after this time; longer than any query."`
+	SnapshotInterval    time.Duration `default:"1h" help:"Store a snapshot of the index in the bucket this often; more often while replaced objects wait for it to be deleted."`
+	SnapshotsKept       int           `default:"24" help:"Snapshots of the index that stay in the bucket."`
 	LogLevel            slog.Level    `default:"INFO" help:"Least level to log: DEBUG, INFO, WARN, ERROR."`
 }
 
@@ -54,6 +56,7 @@ func (c *serverCommand) config() (node.Config, error) {
 	cfg.Roles, cfg.Metastore, cfg.Bucket, cfg.Shards = roles, c.Metastore, c.Bucket, c.Shards
 	cfg.SelfProfile, cfg.SelfProfileInterval, cfg.MultiTenant = c.SelfProfile, c.SelfProfileInterval, c.MultiTenant
 	cfg.CompactAfter, cfg.DeleteAfter = c.CompactAfter, c.DeleteAfter
+	cfg.SnapshotInterval, cfg.SnapshotsKept = c.SnapshotInterval, c.SnapshotsKept
 	return cfg, nil
 }
 

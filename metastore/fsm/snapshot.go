@@ -217,17 +217,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 
 // restoreFile writes the snapshot in r to a new state file, durably.
 func restoreFile(path string, r io.Reader) (err error) {
-	var header [len(snapshotMagic) + 1]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return damaged(err)
-	}
-	if string(header[:len(snapshotMagic)]) != snapshotMagic {
-		return fmt.Errorf("%w: begins with %q", ErrSnapshot, header)
-	}
-	if v := header[len(snapshotMagic)]; v != snapshotVersion {
-		return fmt.Errorf("snapshot has version %d, this build knows %d", v, snapshotVersion)
-	}
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRecord))
+	z, err := decompressed(r)
 	if err != nil {
 		return err
 	}
