@@ -7,6 +7,7 @@
 //	fsm          the state machine: one bbolt file, commands, snapshots
 //	index        the entries, and the view that queries read without a lock
 //	snapshots    snapshots of the state in the bucket
+//	rebuild      which objects an index has that is put together from the bucket alone
 //	compaction   what waits to be merged, jobs, tombstones: steps of the state machine and the leader's planner
 //	client       finds the leader, over a list of addresses
 //

@@ -5,7 +5,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,7 +47,7 @@ func numbered(base *gprofile.Profile, i int, start time.Time) (total int64, body
 }
 
 // TestKillDuringPushes kills the server among 2,000 concurrent pushes and wants every acknowledged one to be
-// there exactly once after a restart, and still after compaction.
+// there exactly once after a restart, still after compaction, and after the metastore was lost and rebuilt from the bucket.
 func TestKillDuringPushes(t *testing.T) {
 	dir := t.TempDir()
 	p := serve(t, "--data-dir", dir, "--compact-after", "200ms")
@@ -102,6 +105,21 @@ func TestKillDuringPushes(t *testing.T) {
 	verify("after the restart")
 	waitNoSegments(t, p)
 	verify("after compaction")
+
+	p.kill()
+	if err := os.RemoveAll(filepath.Join(dir, "metastore")); err != nil {
+		t.Fatal(err)
+	}
+	if out := mustKiln(t, "bucket", "rebuild-index", "--data-dir", dir); strings.Contains(out, "problem") {
+		t.Errorf("rebuild-index: %s", out)
+	}
+	if _, errs, err := kiln(t, "bucket", "rebuild-index", "--data-dir", dir); err == nil || !strings.Contains(errs, "there is an index already") {
+		t.Errorf("a second time: %v %s", err, errs)
+	}
+	p = serve(t, "--data-dir", dir, "--compact-after", "200ms")
+	verify("after the index was rebuilt from the bucket")
+	waitNoSegments(t, p)
+	verify("after compaction of the rebuilt index")
 }
 
 // pushesStored asks for the value of every push by its label.

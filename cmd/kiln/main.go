@@ -21,6 +21,7 @@ type commands struct {
 	Query   queryCommands  `cmd:"" help:"Ask a server for flame graphs, top functions, profiles, time series and labels."`
 	Jobs    jobsCommand    `cmd:"" help:"Show compaction: jobs, levels, and objects that wait for deletion."`
 	Block   blockCommands  `cmd:"" help:"Inspect, verify and export an object of the bucket."`
+	Bucket  bucketCommands `cmd:"" help:"Rebuild the index from the bucket, and check one against the other."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

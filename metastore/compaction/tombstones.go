@@ -71,3 +71,8 @@ func (s *State) Tombstones(tx *bbolt.Tx, before int64, limit int) (due []*storag
 	}
 	return due, 0, nil
 }
+
+// Buried says whether an object has a tombstone.
+func (s *State) Buried(tx *bbolt.Tx, id ulid.ULID) bool {
+	return tx.Bucket(replacedBucket).Get(id[:]) != nil
+}

@@ -123,6 +123,25 @@ func (x *Index) Ban(tx *bbolt.Tx, id ulid.ULID) error {
 	return tx.Bucket(seenBucket).Put(id[:], []byte{1})
 }
 
+// Remember makes an id one that was registered before, as one that has been replaced since.
+func (x *Index) Remember(tx *bbolt.Tx, id ulid.ULID) error {
+	if x.Known(tx, id) {
+		return nil
+	}
+	return tx.Bucket(seenBucket).Put(id[:], []byte{0})
+}
+
+// Entries calls fn for every entry in the order of their ids. The message is fn's.
+func (x *Index) Entries(tx *bbolt.Tx, fn func(*storagev1.BlockMeta) error) error {
+	return tx.Bucket(entriesBucket).ForEach(func(k, v []byte) error {
+		m, err := decode(k, v)
+		if err != nil {
+			return err
+		}
+		return fn(m)
+	})
+}
+
 // Banned says whether id was banned within the Window.
 func (x *Index) Banned(tx *bbolt.Tx, id ulid.ULID) bool {
 	return bytes.Equal(tx.Bucket(seenBucket).Get(id[:]), []byte{1})
