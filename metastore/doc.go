@@ -8,6 +8,7 @@
 //	index        the entries, and the view that queries read without a lock
 //	snapshots    snapshots of the state in the bucket
 //	rebuild      which objects an index has that is put together from the bucket alone
+//	fsck         compares the bucket with the index
 //	compaction   what waits to be merged, jobs, tombstones: steps of the state machine and the leader's planner
 //	client       finds the leader, over a list of addresses
 //

@@ -59,6 +59,15 @@ func (n *Node) serveJobs(store metastoreClient) {
 	}
 }
 
+// serveBucket shows the whole index to those who compare it with the bucket: to operators, and not to one tenant of many.
+func (n *Node) serveBucket(m *metastore.Metastore) {
+	path, handler := metastorev1connect.NewBucketServiceHandler(m.Bucket(), n.handlerOptions()...)
+	n.internal.Handle(path, handler)
+	if n.internal != n.public && !n.cfg.MultiTenant {
+		n.public.Handle(path, handler)
+	}
+}
+
 // jobList serves the jobs of a metastore that may be elsewhere.
 type jobList struct{ metastoreClient }
 

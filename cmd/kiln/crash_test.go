@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -24,6 +25,7 @@ import (
 
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	"github.com/kilndb/kiln/metastore/fsck"
 	"github.com/kilndb/kiln/profile/corpus"
 	"github.com/kilndb/kiln/profile/oracle"
 )
@@ -105,8 +107,10 @@ func TestKillDuringPushes(t *testing.T) {
 	verify("after the restart")
 	waitNoSegments(t, p)
 	verify("after compaction")
+	checkBucket(t, dir, "--server", p.url)
 
 	p.kill()
+	checkBucket(t, dir)
 	if err := os.RemoveAll(filepath.Join(dir, "metastore")); err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +124,20 @@ func TestKillDuringPushes(t *testing.T) {
 	verify("after the index was rebuilt from the bucket")
 	waitNoSegments(t, p)
 	verify("after compaction of the rebuilt index")
+	checkBucket(t, dir, "--server", p.url)
+}
+
+// checkBucket wants nothing to be wrong with the bucket of a server that runs or ran in dir.
+func checkBucket(t *testing.T, dir string, more ...string) {
+	t.Helper()
+	args := append([]string{"bucket", "fsck", "--deep", "-o", "json", "--data-dir", dir}, more...)
+	var report fsck.Report
+	if err := json.Unmarshal([]byte(mustKiln(t, args...)), &report); err != nil {
+		t.Fatal(err)
+	}
+	if report.Entries == 0 || report.Objects < report.Entries || len(report.Problems) > 0 || len(report.Orphans) > 0 {
+		t.Errorf("fsck %v: %+v", more, report)
+	}
 }
 
 // pushesStored asks for the value of every push by its label.

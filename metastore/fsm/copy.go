@@ -2,12 +2,15 @@ package fsm
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 
 	"github.com/klauspost/compress/zstd"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // WriteSnapshot writes a snapshot of the state as it is now, whole or with an error, and returns its position. Entries
@@ -108,4 +111,25 @@ func (f *FSM) Amend(position Position, change func(tx *Tx) error) error {
 	}
 	f.position.Store(&position)
 	return nil
+}
+
+// ViewFile calls fn with a view of the state file at path, which nobody may have open. The file is not changed.
+func ViewFile(path string, fn func(tx *Tx) error) (err error) {
+	if _, err := os.Stat(path); err != nil {
+		return err
+	}
+	defer recoverCorrupt(&err)
+	defer faultsPanic()()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, ReadOnly: true, FreelistType: bbolt.FreelistMapType})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("open state file %s: another process uses it", path)
+	case err != nil:
+		return fmt.Errorf("open state file %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := checkSize(db); err != nil {
+		return err
+	}
+	return db.View(fn)
 }

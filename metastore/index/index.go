@@ -133,13 +133,26 @@ func (x *Index) Remember(tx *bbolt.Tx, id ulid.ULID) error {
 
 // Entries calls fn for every entry in the order of their ids. The message is fn's.
 func (x *Index) Entries(tx *bbolt.Tx, fn func(*storagev1.BlockMeta) error) error {
-	return tx.Bucket(entriesBucket).ForEach(func(k, v []byte) error {
+	return x.EntriesAfter(tx, ulid.ULID{}, func(_ ulid.ULID, m *storagev1.BlockMeta) error { return fn(m) })
+}
+
+// EntriesAfter is Entries for those whose ids are greater than after.
+func (x *Index) EntriesAfter(tx *bbolt.Tx, after ulid.ULID, fn func(ulid.ULID, *storagev1.BlockMeta) error) error {
+	c := tx.Bucket(entriesBucket).Cursor()
+	k, v := c.Seek(after[:])
+	if bytes.Equal(k, after[:]) {
+		k, v = c.Next()
+	}
+	for ; k != nil; k, v = c.Next() {
 		m, err := decode(k, v)
 		if err != nil {
 			return err
 		}
-		return fn(m)
-	})
+		if err := fn(ulid.ULID(k), m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Banned says whether id was banned within the Window.
