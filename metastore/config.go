@@ -29,6 +29,8 @@ type Config struct {
 	Grace time.Duration
 	// Snapshots says when snapshots go to the bucket.
 	Snapshots SnapshotConfig
+	// Sweep says when objects that nobody names leave it.
+	Sweep SweepConfig
 	// Placement says when tenants and services are divided into more shards.
 	Placement placement.Config
 	// MemberLease is how long a member of the cluster is listed after it announced itself.
@@ -47,6 +49,7 @@ func DefaultConfig(dataDir string) Config {
 		MaxWaitingJobs: 256,
 		Grace:          10 * time.Minute,
 		Snapshots:      SnapshotConfig{Interval: time.Hour, Entries: 100_000, Keep: 24},
+		Sweep:          SweepConfig{Interval: time.Hour, Age: 24 * time.Hour, Apart: time.Hour},
 		Placement:      placement.DefaultConfig(),
 		MemberLease:    15 * time.Second,
 	}
@@ -64,6 +67,8 @@ func (c Config) Validate() error {
 		return errors.New("metastore: leases and grace must be positive")
 	case c.Snapshots.Interval <= 0 || c.Snapshots.Entries == 0 || c.Snapshots.Keep < 1:
 		return errors.New("metastore: snapshots in the bucket need an interval, a number of entries, and one that is kept")
+	case c.Sweep.Interval <= 0 || c.Sweep.Age <= 0 || c.Sweep.Apart <= 0:
+		return errors.New("metastore: the interval of the sweep and the age of orphans must be positive")
 	case c.Placement.ShardRate <= 0 || c.Placement.Calm <= 0:
 		return errors.New("metastore: what a shard takes, and how long shards are kept, must be positive")
 	case c.MaxWaitingJobs <= 0:

@@ -19,9 +19,11 @@
 // # Loops
 //
 // Run keeps these going: appendLoop batches concurrent registrations into one log entry, always; dispatchLoop plans jobs and hands
-// them out, shippingLoop stores snapshots of the state in the bucket, and deletionLoop deletes what was replaced, while this
-// member leads. Nothing leaves the bucket before a snapshot that is in it says why: so the newest snapshot and the objects
-// together are always a whole index.
+// them out, shippingLoop stores snapshots of the state in the bucket, deletionLoop deletes what was replaced, and sweepLoop
+// finds objects that nobody names, while this member leads.
+//
+// Nothing leaves the bucket before a snapshot that is in it says why: so the newest snapshot and the objects together are
+// always a whole index.
 //
 // # Errors
 //

@@ -156,6 +156,7 @@ func (m *Metastore) lead(ctx context.Context) {
 	loops.Go(func() { t.dispatch.dispatchLoop(ctx) })
 	loops.Go(func() { m.deletionLoop(ctx, t.shipping) })
 	loops.Go(func() { m.shippingLoop(ctx, t.shipping) })
+	loops.Go(func() { m.sweepLoop(ctx, t.shipping) })
 	loops.Wait()
 }
 

@@ -15,6 +15,8 @@ type metrics struct {
 
 	snapshots     *prometheus.CounterVec
 	snapshotBytes prometheus.Gauge
+	orphans       *prometheus.GaugeVec
+	buried        prometheus.Counter
 }
 
 func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
@@ -41,9 +43,23 @@ func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
 			Name: "kiln_metastore_snapshot_bytes",
 			Help: "Size of the latest snapshot that this member stored in the bucket.",
 		}),
+		orphans: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "kiln_metastore_orphans",
+			Help: "Objects that nobody names, at this leader's latest sweep: young, claimed (outputs of a job that is not done), unreadable (left alone), due.",
+		}, []string{"state"}),
+		buried: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "kiln_metastore_orphans_buried_total",
+			Help: "Orphans that were given to deletion.",
+		}),
 	}
-	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, stateCollector{m})
+	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, x.orphans, x.buried, stateCollector{m})
 	return x
+}
+
+func (x *metrics) orphan(c orphanCounts) {
+	for state, n := range map[string]int{"young": c.young, "claimed": c.claimed, "unreadable": c.unreadable, "due": c.buried} {
+		x.orphans.WithLabelValues(state).Set(float64(n))
+	}
 }
 
 var (

@@ -44,6 +44,7 @@ type shipping struct {
 type coverage struct {
 	key      string
 	position fsm.Position
+	stored   time.Time // by this process
 }
 
 func newShipping(now time.Time) *shipping {
@@ -138,7 +139,7 @@ func (m *Metastore) ship(ctx context.Context, s *shipping) error {
 	if err != nil {
 		return err
 	}
-	s.covered.Store(&coverage{key, position})
+	s.covered.Store(&coverage{key, position, time.Now()})
 	s.newest.Store(time.Now().UnixNano())
 	signal(s.stored)
 	m.metrics.snapshots.WithLabelValues("ok").Inc()

@@ -47,6 +47,8 @@ type Config struct {
 	// SnapshotInterval is how often a snapshot of the index goes to the bucket, and SnapshotsKept how many stay there.
 	SnapshotInterval time.Duration
 	SnapshotsKept    int
+	// SweepDryRun counts objects that nobody names, and leaves them in the bucket.
+	SweepDryRun bool
 }
 
 // DefaultConfig is the whole system in one process on ./data.

@@ -151,6 +151,7 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	cfg.Grace = n.cfg.DeleteAfter
 	cfg.Levels[0].MaxAge = n.cfg.CompactAfter
 	cfg.Snapshots.Interval, cfg.Snapshots.Keep = n.cfg.SnapshotInterval, n.cfg.SnapshotsKept
+	cfg.Sweep.DryRun = n.cfg.SweepDryRun
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
 }
 
