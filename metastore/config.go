@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kilndb/kiln/internal/failpoint"
 	"github.com/kilndb/kiln/metastore/compaction"
 	"github.com/kilndb/kiln/metastore/placement"
 	"github.com/kilndb/kiln/metastore/raftnode"
@@ -17,6 +18,9 @@ type Config struct {
 	DataDir string
 	// Raft says which member this is. Its Dir is set by Open.
 	Raft raftnode.Config
+
+	// Failpoints has the member fail where a test wants it to; nil fails nowhere.
+	Failpoints *failpoint.Set
 
 	// Levels says when objects are compacted, one row per level.
 	Levels []compaction.Level

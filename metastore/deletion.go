@@ -2,6 +2,7 @@ package metastore
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -51,7 +52,10 @@ func (m *Metastore) deleteDue(ctx context.Context, s *shipping, retry map[string
 	for range min(deletionWorkers, len(due)) {
 		workers.Go(func() {
 			for t := range queue {
-				err := m.bucket.Delete(ctx, t.GetKey())
+				err := m.cfg.Failpoints.Hit("delete/before")
+				if err == nil {
+					err = errors.Join(m.bucket.Delete(ctx, t.GetKey()), m.cfg.Failpoints.Hit("delete/after"))
+				}
 				mu.Lock()
 				if err != nil {
 					retry[t.GetId()] = now.Add(deletionRetry)
@@ -74,6 +78,9 @@ func (m *Metastore) deleteDue(ctx context.Context, s *shipping, retry map[string
 	if len(deleted) == 0 {
 		return now, nil
 	}
+	if err := m.cfg.Failpoints.Hit("delete/forget"); err != nil {
+		return now, err
+	}
 	_, err = propose[any](ctx, m, &storagev1.Command{
 		Body: &storagev1.Command_DeleteTombstones{DeleteTombstones: &storagev1.DeleteTombstones{Ids: deleted}},
 	})
@@ -92,7 +99,7 @@ func (m *Metastore) due(now time.Time, s *shipping, retry map[string]time.Time) 
 		next = now.Add(m.cfg.Grace) // nothing that is replaced from now on is due earlier
 		switch {
 		case replaced != 0 && covered < replaced && replaced <= over:
-			signal(s.wanted) // and be woken when there is a snapshot
+			poke(s.wanted) // and be woken when there is a snapshot
 		case replaced != 0:
 			next = time.Unix(0, replaced).Add(m.cfg.Grace)
 		}

@@ -71,6 +71,7 @@ func Open(cfg Config, bucket Bucket, log *slog.Logger, reg prometheus.Registerer
 	if m.state, err = fsm.Open(filepath.Join(cfg.dir(), "state.db"), m.machine.commands(), m.machine.components(), log); err != nil {
 		return nil, fmt.Errorf("open metastore: %w", err)
 	}
+	m.state.FailAt(cfg.Failpoints)
 	if m.node, err = raftnode.Open(cfg.Raft, m.state, log); err != nil {
 		return nil, fmt.Errorf("open metastore: %w", err)
 	}

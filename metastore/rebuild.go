@@ -18,6 +18,7 @@ import (
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block"
+	"github.com/kilndb/kiln/internal/failpoint"
 	"github.com/kilndb/kiln/metastore/fsm"
 	"github.com/kilndb/kiln/metastore/index"
 	"github.com/kilndb/kiln/metastore/raftnode"
@@ -70,7 +71,7 @@ func Rebuild(ctx context.Context, cfg Config, bucket Bucket, log *slog.Logger) (
 		return report, fmt.Errorf("rebuild index: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(staging)) }()
-	r := &rebuilding{bucket: bucket, machine: newMachine(), log: log}
+	r := &rebuilding{points: cfg.Failpoints, bucket: bucket, machine: newMachine(), log: log}
 	if r.state, err = fsm.Open(filepath.Join(staging, "state.db"), r.machine.commands(), r.machine.components(), log); err != nil {
 		return report, fmt.Errorf("rebuild index: %w", err)
 	}
@@ -80,6 +81,9 @@ func Rebuild(ctx context.Context, cfg Config, bucket Bucket, log *slog.Logger) (
 		err = raftnode.Seed(cfg.Raft, r.state, log)
 	}
 	if err := errors.Join(err, r.state.Close()); err != nil {
+		return r.report, fmt.Errorf("rebuild index: %w", err)
+	}
+	if err := cfg.Failpoints.Hit("rebuild/seeded"); err != nil {
 		return r.report, fmt.Errorf("rebuild index: %w", err)
 	}
 	if err := os.Remove(cfg.dir()); err != nil && !errors.Is(err, os.ErrNotExist) { // it is empty
@@ -93,6 +97,7 @@ func Rebuild(ctx context.Context, cfg Config, bucket Bucket, log *slog.Logger) (
 
 // rebuilding is an index that is being put together.
 type rebuilding struct {
+	points  *failpoint.Set
 	bucket  Bucket
 	machine *machine
 	state   *fsm.FSM
@@ -104,7 +109,7 @@ type rebuilding struct {
 }
 
 func (r *rebuilding) run(ctx context.Context) error {
-	if err := r.restore(ctx); err != nil {
+	if err := errors.Join(r.restore(ctx), r.points.Hit("rebuild/restored")); err != nil {
 		return err
 	}
 	keys, err := r.list(ctx)
@@ -116,14 +121,14 @@ func (r *rebuilding) run(ctx context.Context) error {
 		return err
 	}
 	sound, err := r.footers(ctx, keys, past)
-	if err != nil {
+	if err = errors.Join(err, r.points.Hit("rebuild/read")); err != nil {
 		return err
 	}
 	plan := rebuild.Choose(past, rebuild.Bucket{Sound: sound, Present: func(id string) bool {
 		_, ok := r.listed[id]
 		return ok
 	}})
-	if err := r.amend(plan); err != nil {
+	if err := errors.Join(r.amend(plan), r.points.Hit("rebuild/amended")); err != nil {
 		return err
 	}
 	return r.conclude(plan, past)

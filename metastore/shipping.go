@@ -63,8 +63,8 @@ func (s *shipping) before() int64 {
 	return math.MinInt64
 }
 
-// signal puts a value into a channel that has room for one.
-func signal(ch chan struct{}) {
+// poke puts a value into a channel that has room for one.
+func poke(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
 	default:
@@ -136,16 +136,16 @@ func (m *Metastore) ship(ctx context.Context, s *shipping) error {
 	}
 	begun := time.Now()
 	key, position, size, err := m.storeSnapshot(ctx)
-	if err != nil {
+	if err = errors.Join(err, m.cfg.Failpoints.Hit("ship/stored")); err != nil {
 		return err
 	}
 	s.covered.Store(&coverage{key, position, time.Now()})
 	s.newest.Store(time.Now().UnixNano())
-	signal(s.stored)
+	poke(s.stored)
 	m.metrics.snapshots.WithLabelValues("ok").Inc()
 	m.metrics.snapshotBytes.Set(float64(size))
 	m.log.Info("snapshot stored in the bucket", "key", key, "index", position.Index, "bytes", size, "seconds", time.Since(begun).Seconds())
-	if err := snapshots.Prune(ctx, m.bucket, m.cfg.Snapshots.Keep); err != nil && ctx.Err() == nil {
+	if err := errors.Join(m.cfg.Failpoints.Hit("ship/prune"), snapshots.Prune(ctx, m.bucket, m.cfg.Snapshots.Keep)); err != nil && ctx.Err() == nil {
 		m.log.Warn("old snapshots could not be deleted", "err", err)
 	}
 	return nil
@@ -155,6 +155,9 @@ func (m *Metastore) ship(ctx context.Context, s *shipping) error {
 // at all.
 func (m *Metastore) storeSnapshot(ctx context.Context) (key string, position fsm.Position, size int64, err error) {
 	fail := func(err error) (string, fsm.Position, int64, error) { return "", position, 0, err }
+	if err := m.cfg.Failpoints.Hit("ship/begin"); err != nil {
+		return fail(err)
+	}
 	f, err := os.CreateTemp(m.cfg.dir(), "snapshot-*")
 	if err != nil {
 		return fail(err)
@@ -163,7 +166,8 @@ func (m *Metastore) storeSnapshot(ctx context.Context) (key string, position fsm
 	if err := os.Remove(f.Name()); err != nil {
 		return fail(err)
 	}
-	if position, err = m.state.WriteSnapshot(f); err != nil {
+	position, err = m.state.WriteSnapshot(f)
+	if err = errors.Join(err, m.cfg.Failpoints.Hit("ship/written")); err != nil {
 		return fail(err)
 	}
 	if size, err = f.Seek(0, io.SeekCurrent); err != nil {
@@ -171,6 +175,9 @@ func (m *Metastore) storeSnapshot(ctx context.Context) (key string, position fsm
 	}
 	if check, err := fsm.CheckSnapshot(io.NewSectionReader(f, 0, size)); err != nil || check != position {
 		return fail(fmt.Errorf("read back at %+v, want %+v: %w", check, position, err))
+	}
+	if err := m.cfg.Failpoints.Hit("ship/checked"); err != nil {
+		return fail(err)
 	}
 	key, err = snapshots.Put(ctx, m.bucket, position, f, size)
 	return key, position, size, err

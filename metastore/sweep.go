@@ -68,7 +68,7 @@ func (m *Metastore) sweepLoop(ctx context.Context, s *shipping) {
 func (m *Metastore) storeTime(ctx context.Context, s *shipping) (now time.Time, ok bool) {
 	c := s.covered.Load()
 	if c == nil {
-		signal(s.wanted)
+		poke(s.wanted)
 		return now, false
 	}
 	a, err := m.bucket.Attributes(ctx, c.key)
@@ -81,6 +81,9 @@ func (m *Metastore) storeTime(ctx context.Context, s *shipping) (now time.Time, 
 
 // sweep looks at every object once and buries the orphans that are old enough.
 func (w *sweeper) sweep(ctx context.Context, storeNow time.Time) error {
+	if err := w.m.cfg.Failpoints.Hit("sweep/begin"); err != nil {
+		return err
+	}
 	var counts orphanCounts
 	var page, due []objstore.Attributes
 	met := map[string]sighting{}
@@ -118,7 +121,10 @@ func (w *sweeper) sweep(ctx context.Context, storeNow time.Time) error {
 		return err
 	}
 	w.seen = met
-	err := w.bury(ctx, due, &counts)
+	err := w.m.cfg.Failpoints.Hit("sweep/listed")
+	if err == nil {
+		err = errors.Join(w.bury(ctx, due, &counts), w.m.cfg.Failpoints.Hit("sweep/buried"))
+	}
 	w.m.metrics.orphan(counts)
 	return err
 }
