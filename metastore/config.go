@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kilndb/kiln/internal/failpoint"
 	"github.com/kilndb/kiln/metastore/compaction"
 	"github.com/kilndb/kiln/metastore/placement"
 	"github.com/kilndb/kiln/metastore/raftnode"
@@ -18,6 +19,9 @@ type Config struct {
 	// Raft says which member this is. Its Dir is set by Open.
 	Raft raftnode.Config
 
+	// Failpoints has the member fail where a test wants it to; nil fails nowhere.
+	Failpoints *failpoint.Set
+
 	// Levels says when objects are compacted, one row per level.
 	Levels []compaction.Level
 	// JobLease is how long a worker keeps a job without a renewal.
@@ -27,6 +31,10 @@ type Config struct {
 
 	// Grace is how long a replaced object stays in the bucket. It must be longer than any query.
 	Grace time.Duration
+	// Snapshots says when snapshots go to the bucket.
+	Snapshots SnapshotConfig
+	// Sweep says when objects that nobody names leave it.
+	Sweep SweepConfig
 	// Placement says when tenants and services are divided into more shards.
 	Placement placement.Config
 	// MemberLease is how long a member of the cluster is listed after it announced itself.
@@ -44,6 +52,8 @@ func DefaultConfig(dataDir string) Config {
 		JobLease:       15 * time.Second,
 		MaxWaitingJobs: 256,
 		Grace:          10 * time.Minute,
+		Snapshots:      SnapshotConfig{Interval: time.Hour, Entries: 100_000, Keep: 24},
+		Sweep:          SweepConfig{Interval: time.Hour, Age: 24 * time.Hour, Apart: time.Hour},
 		Placement:      placement.DefaultConfig(),
 		MemberLease:    15 * time.Second,
 	}
@@ -59,6 +69,10 @@ func (c Config) Validate() error {
 		return errors.New("metastore: a data directory is required")
 	case c.JobLease <= 0 || c.MemberLease <= 0 || c.Grace <= 0:
 		return errors.New("metastore: leases and grace must be positive")
+	case c.Snapshots.Interval <= 0 || c.Snapshots.Entries == 0 || c.Snapshots.Keep < 1:
+		return errors.New("metastore: snapshots in the bucket need an interval, a number of entries, and one that is kept")
+	case c.Sweep.Interval <= 0 || c.Sweep.Age <= 0 || c.Sweep.Apart <= 0:
+		return errors.New("metastore: the interval of the sweep and the age of orphans must be positive")
 	case c.Placement.ShardRate <= 0 || c.Placement.Calm <= 0:
 		return errors.New("metastore: what a shard takes, and how long shards are kept, must be positive")
 	case c.MaxWaitingJobs <= 0:

@@ -2,6 +2,7 @@ package metastore
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -17,23 +18,30 @@ const (
 	deletionRetry   = 30 * time.Second
 )
 
-// deletionLoop deletes replaced objects from the bucket when their grace is over, and lets the state forget them then.
-func (m *Metastore) deletionLoop(ctx context.Context) {
+// deletionLoop deletes replaced objects from the bucket when their grace is over and a snapshot in the bucket knows that they
+// were replaced, and lets the state forget them then.
+func (m *Metastore) deletionLoop(ctx context.Context, s *shipping) {
 	retry := map[string]time.Time{} // objects that could not be deleted, and when to try again
 	for ctx.Err() == nil {
-		next, err := m.deleteDue(ctx, retry)
+		next, err := m.deleteDue(ctx, s, retry)
 		if err != nil && ctx.Err() == nil {
 			m.log.Warn("replaced objects could not be deleted", "err", err)
 			next = time.Now().Add(deletionRetry)
 		}
-		pause(ctx, time.Until(next))
+		wake := time.NewTimer(time.Until(next))
+		select {
+		case <-wake.C:
+		case <-s.stored:
+		case <-ctx.Done():
+		}
+		wake.Stop()
 	}
 }
 
 // deleteDue deletes one batch of what is due and says when to look again.
-func (m *Metastore) deleteDue(ctx context.Context, retry map[string]time.Time) (next time.Time, err error) {
+func (m *Metastore) deleteDue(ctx context.Context, s *shipping, retry map[string]time.Time) (next time.Time, err error) {
 	now := time.Now()
-	due, next, err := m.due(now, retry)
+	due, next, err := m.due(now, s, retry)
 	if err != nil || len(due) == 0 {
 		return next, err
 	}
@@ -44,7 +52,10 @@ func (m *Metastore) deleteDue(ctx context.Context, retry map[string]time.Time) (
 	for range min(deletionWorkers, len(due)) {
 		workers.Go(func() {
 			for t := range queue {
-				err := m.bucket.Delete(ctx, t.GetKey())
+				err := m.cfg.Failpoints.Hit("delete/before")
+				if err == nil {
+					err = errors.Join(m.bucket.Delete(ctx, t.GetKey()), m.cfg.Failpoints.Hit("delete/after"))
+				}
 				mu.Lock()
 				if err != nil {
 					retry[t.GetId()] = now.Add(deletionRetry)
@@ -67,6 +78,9 @@ func (m *Metastore) deleteDue(ctx context.Context, retry map[string]time.Time) (
 	if len(deleted) == 0 {
 		return now, nil
 	}
+	if err := m.cfg.Failpoints.Hit("delete/forget"); err != nil {
+		return now, err
+	}
 	_, err = propose[any](ctx, m, &storagev1.Command{
 		Body: &storagev1.Command_DeleteTombstones{DeleteTombstones: &storagev1.DeleteTombstones{Ids: deleted}},
 	})
@@ -74,14 +88,19 @@ func (m *Metastore) deleteDue(ctx context.Context, retry map[string]time.Time) (
 }
 
 // due returns tombstones whose grace is over, but for those to be tried again later, and when to look for the next.
-func (m *Metastore) due(now time.Time, retry map[string]time.Time) (due []*storagev1.Tombstone, next time.Time, err error) {
+func (m *Metastore) due(now time.Time, s *shipping, retry map[string]time.Time) (due []*storagev1.Tombstone, next time.Time, err error) {
 	err = m.state.View(func(tx *fsm.Tx) error {
-		all, replaced, err := m.machine.jobs.Tombstones(tx, now.Add(-m.cfg.Grace).UnixNano(), deletionBatch+len(retry))
+		over := now.Add(-m.cfg.Grace).UnixNano()
+		covered := min(over, s.before())
+		all, replaced, err := m.machine.jobs.Tombstones(tx, covered, deletionBatch+len(retry))
 		if err != nil {
 			return err
 		}
 		next = now.Add(m.cfg.Grace) // nothing that is replaced from now on is due earlier
-		if replaced != 0 {
+		switch {
+		case replaced != 0 && covered < replaced && replaced <= over:
+			poke(s.wanted) // and be woken when there is a snapshot
+		case replaced != 0:
 			next = time.Unix(0, replaced).Add(m.cfg.Grace)
 		}
 		for _, t := range all {

@@ -6,6 +6,9 @@
 //	raftnode     one member of the Raft group
 //	fsm          the state machine: one bbolt file, commands, snapshots
 //	index        the entries, and the view that queries read without a lock
+//	snapshots    snapshots of the state in the bucket
+//	rebuild      which objects an index has that is put together from the bucket alone
+//	fsck         compares the bucket with the index
 //	compaction   what waits to be merged, jobs, tombstones: steps of the state machine and the leader's planner
 //	client       finds the leader, over a list of addresses
 //
@@ -16,7 +19,11 @@
 // # Loops
 //
 // Run keeps these going: appendLoop batches concurrent registrations into one log entry, always; dispatchLoop plans jobs and hands
-// them out, deletionLoop deletes what was replaced, while this member leads.
+// them out, shippingLoop stores snapshots of the state in the bucket, deletionLoop deletes what was replaced, and sweepLoop
+// finds objects that nobody names, while this member leads.
+//
+// Nothing leaves the bucket before a snapshot that is in it says why: so the newest snapshot and the objects together are
+// always a whole index.
 //
 // # Errors
 //

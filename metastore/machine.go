@@ -31,6 +31,7 @@ func (m *machine) commands() fsm.Commands {
 	fsm.Handle(c, m.completeJob)
 	fsm.Handle(c, m.failJob)
 	fsm.Handle(c, m.deleteTombstones)
+	fsm.Handle(c, m.buryOrphans)
 	return c
 }
 
@@ -78,6 +79,14 @@ func (m *machine) failJob(tx *fsm.Tx, _ fsm.Entry, body *storagev1.Command_FailJ
 
 func (m *machine) deleteTombstones(tx *fsm.Tx, _ fsm.Entry, body *storagev1.Command_DeleteTombstones) (any, error) {
 	return nil, m.jobs.DeleteTombstones(tx, body.DeleteTombstones)
+}
+
+// buriedOrphans is the result of BuryOrphans: how many were.
+type buriedOrphans int
+
+func (m *machine) buryOrphans(tx *fsm.Tx, e fsm.Entry, body *storagev1.Command_BuryOrphans) (any, error) {
+	n, err := m.jobs.BuryOrphans(tx, e.Time, body.BuryOrphans)
+	return buriedOrphans(n), err
 }
 
 // commits is a component without state: it holds a value when something was committed since it was last received.

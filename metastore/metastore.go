@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,19 +22,23 @@ import (
 	"github.com/kilndb/kiln/metastore/fsm"
 	"github.com/kilndb/kiln/metastore/placement"
 	"github.com/kilndb/kiln/metastore/raftnode"
+	"github.com/kilndb/kiln/objstore"
 )
 
-// Deleter removes objects from the bucket.
-type Deleter interface {
-	// Delete removes the object durably. That there was none is a success too.
-	Delete(ctx context.Context, key string) error
+// Bucket is where the objects are, and snapshots of the index.
+type Bucket interface {
+	objstore.Getter
+	objstore.Lister
+	objstore.Deleter
+	// PutFrom stores the first size bytes of src, all or nothing.
+	PutFrom(ctx context.Context, key string, src io.ReaderAt, size int64) error
 }
 
 // Metastore is one member of the group. Its handlers may be called from Open on, concurrently; before Run they wait or
 // refuse, after it they answer that they are unavailable.
 type Metastore struct {
 	cfg     Config
-	bucket  Deleter
+	bucket  Bucket
 	log     *slog.Logger
 	machine *machine
 	state   *fsm.FSM
@@ -47,9 +52,10 @@ type Metastore struct {
 	closed  error
 }
 
-// Open opens the metastore over its files and joins its group. Replaced objects are deleted from bucket.
+// Open opens the metastore over its files and joins its group. Replaced objects are deleted from bucket, and snapshots
+// stored there.
 // Run must be called to make it work, or else Close.
-func Open(cfg Config, bucket Deleter, log *slog.Logger, reg prometheus.Registerer) (*Metastore, error) {
+func Open(cfg Config, bucket Bucket, log *slog.Logger, reg prometheus.Registerer) (*Metastore, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -65,6 +71,7 @@ func Open(cfg Config, bucket Deleter, log *slog.Logger, reg prometheus.Registere
 	if m.state, err = fsm.Open(filepath.Join(cfg.dir(), "state.db"), m.machine.commands(), m.machine.components(), log); err != nil {
 		return nil, fmt.Errorf("open metastore: %w", err)
 	}
+	m.state.FailAt(cfg.Failpoints)
 	if m.node, err = raftnode.Open(cfg.Raft, m.state, log); err != nil {
 		return nil, fmt.Errorf("open metastore: %w", err)
 	}
@@ -129,6 +136,7 @@ type term struct {
 	members   *members
 	dispatch  *dispatcher
 	placement *placement.Watch
+	shipping  *shipping
 	done      <-chan struct{}
 }
 
@@ -142,12 +150,14 @@ func (m *Metastore) lead(ctx context.Context) {
 			return
 		}
 	}
-	t := &term{members: newMembers(m.cfg.MemberLease), dispatch: newDispatcher(m, time.Now()), placement: placement.New(m.cfg.Placement, time.Now()), done: ctx.Done()}
+	t := &term{members: newMembers(m.cfg.MemberLease), dispatch: newDispatcher(m, time.Now()), placement: placement.New(m.cfg.Placement, time.Now()), shipping: newShipping(time.Now()), done: ctx.Done()}
 	m.term.Store(t)
 	defer m.term.Store(nil)
 	var loops sync.WaitGroup
 	loops.Go(func() { t.dispatch.dispatchLoop(ctx) })
-	loops.Go(func() { m.deletionLoop(ctx) })
+	loops.Go(func() { m.deletionLoop(ctx, t.shipping) })
+	loops.Go(func() { m.shippingLoop(ctx, t.shipping) })
+	loops.Go(func() { m.sweepLoop(ctx, t.shipping) })
 	loops.Wait()
 }
 

@@ -3,6 +3,7 @@ package metastore
 import (
 	"context"
 	"crypto/rand"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ import (
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore/index"
+	"github.com/kilndb/kiln/metastore/snapshots"
+	"github.com/kilndb/kiln/objstore"
+	"github.com/kilndb/kiln/objstore/memory"
 )
 
 // dataset is one dataset of a test's entry.
@@ -98,14 +102,49 @@ func merged(a *compactionv1.Assignment) []*storagev1.BlockMeta {
 	return outputs
 }
 
-// deletions is a bucket that remembers what was deleted, and fails where it is told to.
+// deletions is a bucket that remembers what was deleted but for old snapshots, and fails where it is told to.
 type deletions struct {
 	mu   sync.Mutex
 	keys []string
 	fail func(key string) error
+
+	made    sync.Once
+	objects objstore.Bucket
 }
 
-func (d *deletions) Delete(_ context.Context, key string) error {
+func (d *deletions) bucket() objstore.Bucket {
+	d.made.Do(func() {
+		if d.objects == nil {
+			d.objects = memory.New()
+		}
+	})
+	return d.objects
+}
+
+func (d *deletions) Get(ctx context.Context, key string) ([]byte, error) {
+	return d.bucket().Get(ctx, key)
+}
+
+func (d *deletions) GetRange(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	return d.bucket().GetRange(ctx, key, off, n)
+}
+
+func (d *deletions) Attributes(ctx context.Context, key string) (objstore.Attributes, error) {
+	return d.bucket().Attributes(ctx, key)
+}
+
+func (d *deletions) List(ctx context.Context, prefix string, fn func(objstore.Attributes) error) error {
+	return d.bucket().List(ctx, prefix, fn)
+}
+
+func (d *deletions) PutFrom(ctx context.Context, key string, src io.ReaderAt, size int64) error {
+	return d.bucket().PutFrom(ctx, key, src, size)
+}
+
+func (d *deletions) Delete(ctx context.Context, key string) error {
+	if err := d.bucket().Delete(ctx, key); err != nil || strings.HasPrefix(key, snapshots.Prefix) {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.fail != nil {
@@ -127,24 +166,26 @@ func (d *deletions) deleted() []string {
 type running struct {
 	*Metastore
 	t    testing.TB
+	reg  *prometheus.Registry
 	stop func()
 }
 
 // start runs a metastore over dir.
-func start(t testing.TB, dir string, bucket Deleter, change ...func(*Config)) *running {
+func start(t testing.TB, dir string, bucket Bucket, change ...func(*Config)) *running {
 	t.Helper()
 	cfg := DefaultConfig(dir)
 	for _, c := range change {
 		c(&cfg)
 	}
-	m, err := Open(cfg, bucket, slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
+	reg := prometheus.NewRegistry()
+	m, err := Open(cfg, bucket, slog.New(slog.NewTextHandler(t.Output(), nil)), reg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
-	r := &running{Metastore: m, t: t}
+	r := &running{Metastore: m, t: t, reg: reg}
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -156,7 +197,7 @@ func start(t testing.TB, dir string, bucket Deleter, change ...func(*Config)) *r
 }
 
 // serving is start, and waits until the metastore is ready.
-func serving(t testing.TB, dir string, bucket Deleter, change ...func(*Config)) *running {
+func serving(t testing.TB, dir string, bucket Bucket, change ...func(*Config)) *running {
 	t.Helper()
 	r := start(t, dir, bucket, change...)
 	r.until(func() bool { return r.Ready() == nil })
@@ -316,3 +357,20 @@ func TestCompactionFromRegistrationToDeletion(t *testing.T) {
 
 // queryOf asks for everything of a tenant.
 func queryOf(tenant string) index.Query { return index.Query{Tenants: []string{tenant}} }
+
+// value returns a metric that has no labels; of a histogram the number of observations.
+func value(t testing.TB, r *running, name string) float64 {
+	t.Helper()
+	families, err := r.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			m := f.GetMetric()[0]
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}

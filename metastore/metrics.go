@@ -2,6 +2,7 @@ package metastore
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -11,6 +12,11 @@ type metrics struct {
 	apply     prometheus.Histogram
 	batch     prometheus.Histogram
 	deletions *prometheus.CounterVec
+
+	snapshots     *prometheus.CounterVec
+	snapshotBytes prometheus.Gauge
+	orphans       *prometheus.GaugeVec
+	buried        prometheus.Counter
 }
 
 func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
@@ -29,9 +35,31 @@ func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
 			Name: "kiln_metastore_deletions_total",
 			Help: "Attempts to delete a replaced object from the bucket, by result.",
 		}, []string{"result"}),
+		snapshots: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kiln_metastore_snapshots_total",
+			Help: "Attempts to store a snapshot of the index in the bucket, by result.",
+		}, []string{"result"}),
+		snapshotBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "kiln_metastore_snapshot_bytes",
+			Help: "Size of the latest snapshot that this member stored in the bucket.",
+		}),
+		orphans: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "kiln_metastore_orphans",
+			Help: "Objects that nobody names, at this leader's latest sweep: young, claimed (outputs of a job that is not done), unreadable (left alone), due.",
+		}, []string{"state"}),
+		buried: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "kiln_metastore_orphans_buried_total",
+			Help: "Orphans that were given to deletion.",
+		}),
 	}
-	reg.MustRegister(x.apply, x.batch, x.deletions, stateCollector{m})
+	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, x.orphans, x.buried, stateCollector{m})
 	return x
+}
+
+func (x *metrics) orphan(c orphanCounts) {
+	for state, n := range map[string]int{"young": c.young, "claimed": c.claimed, "unreadable": c.unreadable, "due": c.buried} {
+		x.orphans.WithLabelValues(state).Set(float64(n))
+	}
 }
 
 var (
@@ -41,6 +69,7 @@ var (
 	bytesDesc      = prometheus.NewDesc("kiln_metastore_entry_bytes", "Bytes of the objects in the index, by level.", []string{"level"}, nil)
 	jobsDesc       = prometheus.NewDesc("kiln_metastore_jobs", "Compaction jobs, by state.", []string{"state"}, nil)
 	tombstonesDesc = prometheus.NewDesc("kiln_metastore_tombstones", "Replaced objects that await their deletion.", nil, nil)
+	snapshotDesc   = prometheus.NewDesc("kiln_metastore_snapshot_age_seconds", "Age of the newest snapshot in the bucket, or of the leadership if there is none; on the leader only.", nil, nil)
 	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
 )
 
@@ -49,7 +78,7 @@ type stateCollector struct{ m *Metastore }
 
 // Describe names the metrics.
 func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, membersDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, snapshotDesc, membersDesc} {
 		ch <- d
 	}
 }
@@ -76,5 +105,6 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(tombstonesDesc, float64(s.Tombstones))
 	if t := c.m.term.Load(); t != nil {
 		gauge(membersDesc, float64(t.members.count()))
+		gauge(snapshotDesc, time.Since(time.Unix(0, t.shipping.newest.Load())).Seconds())
 	}
 }

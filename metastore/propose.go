@@ -25,8 +25,14 @@ func propose[Result any](ctx context.Context, m *Metastore, cmd *storagev1.Comma
 	if cmd.GetCluster() == "" && cmd.GetInitCluster() == nil {
 		return result, fmt.Errorf("%w: the cluster has no name yet", raftnode.ErrUnavailable)
 	}
+	if err := m.cfg.Failpoints.Hit("propose/before"); err != nil {
+		return result, fmt.Errorf("%w: %w", raftnode.ErrUnavailable, err)
+	}
 	start := time.Now()
 	answer, err := m.node.Apply(ctx, cmd)
+	if lost := m.cfg.Failpoints.Hit("propose/answer"); lost != nil {
+		err = fmt.Errorf("%w: %w", raftnode.ErrUnknown, lost)
+	}
 	if err != nil {
 		return result, err
 	}

@@ -52,6 +52,11 @@ type Config struct {
 	CompactAfter time.Duration
 	// DeleteAfter is how long a replaced object stays, for the queries that may still read it.
 	DeleteAfter time.Duration
+	// SnapshotInterval is how often a snapshot of the index goes to the bucket, and SnapshotsKept how many stay there.
+	SnapshotInterval time.Duration
+	SnapshotsKept    int
+	// SweepDryRun counts objects that nobody names, and leaves them in the bucket.
+	SweepDryRun bool
 }
 
 // DefaultConfig is the whole system in one process on ./data.
@@ -69,6 +74,8 @@ func DefaultConfig() Config {
 		Limits:              tenant.DefaultLimits(),
 		CompactAfter:        10 * time.Second,
 		DeleteAfter:         10 * time.Minute,
+		SnapshotInterval:    time.Hour,
+		SnapshotsKept:       24,
 	}
 }
 

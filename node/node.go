@@ -124,6 +124,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.ready = append(n.ready, check{"metastore", m.Ready})
 		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
 		n.serveInternal(metastorev1connect.NewMembershipServiceHandler(m.Membership()))
+		n.serveBucket(m)
 		path, handler := compactionv1connect.NewWorkerServiceHandler(m.Workers())
 		n.serveInternal(path, handler)
 		n.serveInternal(compactionv1connect.WorkerServicePollProcedure, endWith(closing, handler))

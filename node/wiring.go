@@ -62,6 +62,15 @@ func (n *Node) serveJobs(store metastoreClient) {
 	}
 }
 
+// serveBucket shows the whole index to those who compare it with the bucket: to operators, and not to one tenant of many.
+func (n *Node) serveBucket(m *metastore.Metastore) {
+	path, handler := metastorev1connect.NewBucketServiceHandler(m.Bucket(), n.questionOptions()...)
+	n.internal.Handle(path, handler)
+	if n.internal != n.public && !n.cfg.MultiTenant {
+		n.public.Handle(path, handler)
+	}
+}
+
 // jobList serves the jobs of a metastore that may be elsewhere.
 type jobList struct{ metastoreClient }
 
@@ -167,6 +176,8 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	cfg := metastore.DefaultConfig(n.cfg.DataDir)
 	cfg.Grace = n.cfg.DeleteAfter
 	cfg.Levels[0].MaxAge = n.cfg.CompactAfter
+	cfg.Snapshots.Interval, cfg.Snapshots.Keep = n.cfg.SnapshotInterval, n.cfg.SnapshotsKept
+	cfg.Sweep.DryRun = n.cfg.SweepDryRun
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
 }
 

@@ -3,9 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +25,7 @@ import (
 
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	"github.com/kilndb/kiln/metastore/fsck"
 	"github.com/kilndb/kiln/profile/corpus"
 	"github.com/kilndb/kiln/profile/oracle"
 )
@@ -44,7 +49,7 @@ func numbered(base *gprofile.Profile, i int, start time.Time) (total int64, body
 }
 
 // TestKillDuringPushes kills the server among 2,000 concurrent pushes and wants every acknowledged one to be
-// there exactly once after a restart, and still after compaction.
+// there exactly once after a restart, still after compaction, and after the metastore was lost and rebuilt from the bucket.
 func TestKillDuringPushes(t *testing.T) {
 	dir := t.TempDir()
 	p := serve(t, "--data-dir", dir, "--compact-after", "200ms")
@@ -102,6 +107,37 @@ func TestKillDuringPushes(t *testing.T) {
 	verify("after the restart")
 	waitNoSegments(t, p)
 	verify("after compaction")
+	checkBucket(t, dir, "--server", p.url)
+
+	p.kill()
+	checkBucket(t, dir)
+	if err := os.RemoveAll(filepath.Join(dir, "metastore")); err != nil {
+		t.Fatal(err)
+	}
+	if out := mustKiln(t, "bucket", "rebuild-index", "--data-dir", dir); strings.Contains(out, "problem") {
+		t.Errorf("rebuild-index: %s", out)
+	}
+	if _, errs, err := kiln(t, "bucket", "rebuild-index", "--data-dir", dir); err == nil || !strings.Contains(errs, "there is an index already") {
+		t.Errorf("a second time: %v %s", err, errs)
+	}
+	p = serve(t, "--data-dir", dir, "--compact-after", "200ms")
+	verify("after the index was rebuilt from the bucket")
+	waitNoSegments(t, p)
+	verify("after compaction of the rebuilt index")
+	checkBucket(t, dir, "--server", p.url)
+}
+
+// checkBucket wants nothing to be wrong with the bucket of a server that runs or ran in dir.
+func checkBucket(t *testing.T, dir string, more ...string) {
+	t.Helper()
+	args := append([]string{"bucket", "fsck", "--deep", "-o", "json", "--data-dir", dir}, more...)
+	var report fsck.Report
+	if err := json.Unmarshal([]byte(mustKiln(t, args...)), &report); err != nil {
+		t.Fatal(err)
+	}
+	if report.Entries == 0 || report.Objects < report.Entries || len(report.Problems) > 0 || len(report.Orphans) > 0 {
+		t.Errorf("fsck %v: %+v", more, report)
+	}
 }
 
 // pushesStored asks for the value of every push by its label.

@@ -22,6 +22,7 @@ type commands struct {
 	Jobs    jobsCommand    `cmd:"" help:"Show compaction: jobs, levels, and objects that wait for deletion."`
 	Block   blockCommands  `cmd:"" help:"Inspect, verify and export an object of the bucket."`
 	Config  configCommands `cmd:"" help:"Check configuration before a server reads it."`
+	Bucket  bucketCommands `cmd:"" help:"Rebuild the index from the bucket, and check one against the other."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

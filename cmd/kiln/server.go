@@ -30,6 +30,9 @@ type serverCommand struct {
 	LimitsFile          string        `help:"YAML file with limits for all tenants (defaults) and for some (tenants). Read again when it changes, and on SIGHUP." placeholder:"FILE"`
 	CompactAfter        time.Duration `default:"10s" help:"Compact the segments of a shard when the oldest is this old."`
 	DeleteAfter         time.Duration `default:"10m" help:"Delete a replaced object after this time; longer than any query."`
+	SnapshotInterval    time.Duration `default:"1h" help:"Store a snapshot of the index in the bucket this often; more often while replaced objects wait for it to be deleted."`
+	SnapshotsKept       int           `default:"24" help:"Snapshots of the index that stay in the bucket."`
+	SweepDryRun         bool          `help:"Count objects that nobody names (kiln_metastore_orphans) and leave them in the bucket."`
 	LogLevel            slog.Level    `default:"INFO" help:"Least level to log: DEBUG, INFO, WARN, ERROR."`
 }
 
@@ -83,6 +86,8 @@ func (c *serverCommand) config() (node.Config, error) {
 	cfg.SelfProfile, cfg.SelfProfileInterval, cfg.MultiTenant = c.SelfProfile, c.SelfProfileInterval, c.MultiTenant
 	cfg.MaxConnections, cfg.LimitsFile = c.MaxConnections, c.LimitsFile
 	cfg.CompactAfter, cfg.DeleteAfter = c.CompactAfter, c.DeleteAfter
+	cfg.SnapshotInterval, cfg.SnapshotsKept = c.SnapshotInterval, c.SnapshotsKept
+	cfg.SweepDryRun = c.SweepDryRun
 	return cfg, nil
 }
 

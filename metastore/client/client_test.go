@@ -20,13 +20,10 @@ import (
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore/client"
 	"github.com/kilndb/kiln/metastore/metastoretest"
+	"github.com/kilndb/kiln/objstore/memory"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-type nothing struct{}
-
-func (nothing) Delete(context.Context, string) error { return nil }
 
 // serve serves the index with h and returns its address.
 func serve(t *testing.T, h metastorev1connect.IndexServiceHandler) string {
@@ -129,7 +126,7 @@ func TestTheContextBoundsIt(t *testing.T) {
 }
 
 func TestAgainstARealMetastore(t *testing.T) {
-	server := metastoretest.Start(t, nothing{})
+	server := metastoretest.Start(t, memory.New())
 	mux := http.NewServeMux()
 	mux.Handle(metastorev1connect.NewIndexServiceHandler(server))
 	mux.Handle(metastorev1connect.NewMembershipServiceHandler(server))

@@ -150,6 +150,20 @@ func (s *Summary) finish(f Finished) {
 	s.Finished = append(append(make([]Finished, 0, FinishedKept), s.Finished[drop:]...), f)
 }
 
+// Reset forgets all jobs and everything that waits. What is in the index must be enqueued again.
+func (s *State) Reset(tx *bbolt.Tx) error {
+	for _, name := range [][]byte{jobsBucket, waitingBucket} {
+		if err := tx.DeleteBucket(name); err != nil {
+			return fmt.Errorf("reset compaction: %w", err)
+		}
+		if _, err := tx.CreateBucket(name); err != nil {
+			return fmt.Errorf("reset compaction: %w", err)
+		}
+	}
+	s.next.Waiting, s.next.Running, s.next.Parked = 0, 0, 0
+	return nil
+}
+
 // Parked says whether a job is never handed out again: its only source breaks every merge.
 func Parked(j *storagev1.Job) bool {
 	return j.GetState() == storagev1.JobState_JOB_STATE_WAITING && j.GetFailures() >= MaxFailures && len(j.GetJob().GetSources()) == 1

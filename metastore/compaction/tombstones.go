@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/oklog/ulid/v2"
 	"go.etcd.io/bbolt"
@@ -14,11 +15,15 @@ import (
 
 // bury makes a tombstone for an object that job replaced at now; no job for an output that was refused.
 func (s *State) bury(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta, job string) error {
-	id, err := ulid.ParseStrict(m.GetId())
+	return s.buryKey(tx, now, m.GetId(), s.key(m), job)
+}
+
+func (s *State) buryKey(tx *bbolt.Tx, now int64, text, key, job string) error {
+	id, err := ulid.ParseStrict(text)
 	if err != nil {
-		return fmt.Errorf("bury %q: %w", m.GetId(), err)
+		return fmt.Errorf("bury %q: %w", text, err)
 	}
-	v, err := proto.MarshalOptions{Deterministic: true}.Marshal(&storagev1.Tombstone{Id: m.GetId(), Key: s.key(m), Replaced: now, Job: job})
+	v, err := proto.MarshalOptions{Deterministic: true}.Marshal(&storagev1.Tombstone{Id: text, Key: key, Replaced: now, Job: job})
 	if err != nil {
 		return fmt.Errorf("encode tombstone %s: %w", id, err)
 	}
@@ -28,6 +33,34 @@ func (s *State) bury(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta, job string
 	}
 	s.next.Tombstones++
 	return tx.Bucket(tombstonesBucket).Put(append(slices.Clone(when), id[:]...), v)
+}
+
+// BuryOrphans makes tombstones for objects that nobody names, and their ids unusable. Objects that are in the index, be it
+// since the command was proposed, or have a tombstone already are left alone. It returns how many were buried.
+func (s *State) BuryOrphans(tx *bbolt.Tx, now int64, cmd *storagev1.BuryOrphans) (buried int, err error) {
+	for _, o := range cmd.GetOrphans() {
+		id, err := ulid.ParseStrict(o.GetId())
+		if err != nil || id.String() != o.GetId() || !strings.HasSuffix(o.GetKey(), "/"+o.GetId()) {
+			continue
+		}
+		live, err := s.entries.Get(tx, id)
+		if err != nil {
+			return buried, err
+		}
+		if live != nil || s.Buried(tx, id) {
+			continue
+		}
+		if !s.entries.Known(tx, id) {
+			if err := s.entries.Ban(tx, id); err != nil {
+				return buried, err
+			}
+		}
+		if err := s.buryKey(tx, now, o.GetId(), o.GetKey(), ""); err != nil {
+			return buried, err
+		}
+		buried++
+	}
+	return buried, nil
 }
 
 // DeleteTombstones forgets objects that are deleted from the bucket. What is forgotten already is no error.
@@ -70,4 +103,9 @@ func (s *State) Tombstones(tx *bbolt.Tx, before int64, limit int) (due []*storag
 		due = append(due, t)
 	}
 	return due, 0, nil
+}
+
+// Buried says whether an object has a tombstone.
+func (s *State) Buried(tx *bbolt.Tx, id ulid.ULID) bool {
+	return tx.Bucket(replacedBucket).Get(id[:]) != nil
 }

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/internal/failpoint"
 )
 
 var (
@@ -72,6 +73,7 @@ type FSM struct {
 	commands   Commands
 	components []Component
 	log        *slog.Logger
+	points     *failpoint.Set
 
 	mu sync.RWMutex // held for writing while Restore or Close replaces db
 	db *bbolt.DB
@@ -100,6 +102,9 @@ func Open(path string, commands Commands, components []Component, log *slog.Logg
 	}
 	return f, nil
 }
+
+// FailAt has the FSM fail where a test wants it to. It must be called before anything else.
+func (f *FSM) FailAt(points *failpoint.Set) { f.points = points }
 
 // Position returns how far the log has been applied and published.
 func (f *FSM) Position() Position { return *f.position.Load() }
@@ -218,6 +223,11 @@ func (f *FSM) transact(logs []*raft.Log, results []any) (applied int, err error)
 		return len(logs), nil
 	}
 	tx, err := f.db.Begin(true)
+	if err == nil {
+		if err = f.points.Hit("apply/begin"); err != nil {
+			err = errors.Join(err, tx.Rollback())
+		}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errCommit, err)
 	}
@@ -238,7 +248,7 @@ func (f *FSM) transact(logs []*raft.Log, results []any) (applied int, err error)
 			return applied, err
 		}
 	}
-	if err := putPosition(tx, position); err != nil {
+	if err := errors.Join(putPosition(tx, position), f.points.Hit("apply/before-commit")); err != nil {
 		return applied, fmt.Errorf("%w: %w", errCommit, err)
 	}
 	if err := tx.Commit(); err != nil { // bbolt has rolled back

@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/klauspost/compress/zstd"
 	"go.etcd.io/bbolt"
+
+	"github.com/kilndb/kiln/internal/failpoint"
 )
 
 const (
@@ -35,7 +37,10 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // snapshot is a consistent view of the state, held by a read transaction.
-type snapshot struct{ tx *bbolt.Tx }
+type snapshot struct {
+	tx     *bbolt.Tx
+	points *failpoint.Set
+}
 
 // Snapshot returns a view of the state as it is now. Entries may be applied while it is written out.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
@@ -51,12 +56,12 @@ func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin snapshot: %w", err)
 	}
-	return &snapshot{tx}, nil
+	return &snapshot{tx, f.points}, nil
 }
 
 // Persist writes the snapshot to sink.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
-	if err := writeSnapshot(sink, s.tx); err != nil {
+	if err := errors.Join(s.points.Hit("persist/begin"), writeSnapshot(sink, s.tx), s.points.Hit("persist/written")); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
 	}
 	return sink.Close()
@@ -199,7 +204,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	if err := os.RemoveAll(next); err != nil {
 		return err
 	}
-	if err := restoreFile(next, r); err != nil {
+	if err := errors.Join(f.points.Hit("restore/begin"), restoreFile(next, r), f.points.Hit("restore/written")); err != nil {
 		return errors.Join(fmt.Errorf("restore snapshot: %w", err), os.Remove(next))
 	}
 	f.mu.Lock()
@@ -209,25 +214,29 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 		f.db = nil
 	}
 	f.mu.Unlock()
-	if err := errors.Join(err, os.Rename(next, f.path), syncDir(filepath.Dir(f.path))); err != nil {
-		return fmt.Errorf("restore snapshot: %w", err)
+	if err == nil {
+		err = f.replace(next)
+	}
+	if err != nil { // the file that is there, be it the old one, is what there is
+		return errors.Join(fmt.Errorf("restore snapshot: %w", err), f.openFile())
 	}
 	return f.openFile()
 }
 
+// replace puts the file next in the place of the state file.
+func (f *FSM) replace(next string) error {
+	if err := f.points.Hit("restore/before-rename"); err != nil {
+		return err
+	}
+	if err := os.Rename(next, f.path); err != nil {
+		return err
+	}
+	return errors.Join(f.points.Hit("restore/after-rename"), syncDir(filepath.Dir(f.path)))
+}
+
 // restoreFile writes the snapshot in r to a new state file, durably.
 func restoreFile(path string, r io.Reader) (err error) {
-	var header [len(snapshotMagic) + 1]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return damaged(err)
-	}
-	if string(header[:len(snapshotMagic)]) != snapshotMagic {
-		return fmt.Errorf("%w: begins with %q", ErrSnapshot, header)
-	}
-	if v := header[len(snapshotMagic)]; v != snapshotVersion {
-		return fmt.Errorf("snapshot has version %d, this build knows %d", v, snapshotVersion)
-	}
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRecord))
+	z, err := decompressed(r)
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,8 @@ const positionLen = 24 // bytes under appliedKey
 var errCorrupt = errors.New("state file corrupt")
 
 // mmapSize is the address space that bbolt takes from the start: a writer that must grow it waits for all readers,
-// and a snapshot is a long one.
-const mmapSize = 1 << 30
+// and a snapshot is a long one. 16 GiB is above any state that we know of, and costs nothing but addresses.
+const mmapSize = 16 << 30
 
 // lockTimeout is how long to wait for another process to let go of a file.
 const lockTimeout = time.Second
@@ -217,13 +217,21 @@ func getPosition(tx *bbolt.Tx) (Position, error) {
 	if v == nil {
 		return p, nil
 	}
+	if err := p.parse(v); err != nil {
+		return p, fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	return p, nil
+}
+
+// parse is the mirror of putPosition.
+func (p *Position) parse(v []byte) error {
 	if len(v) != positionLen {
-		return p, fmt.Errorf("%w: position has %d bytes", errCorrupt, len(v))
+		return fmt.Errorf("position has %d bytes", len(v))
 	}
 	p.Index = binary.BigEndian.Uint64(v)
 	p.Term = binary.BigEndian.Uint64(v[8:])
 	p.Time = int64(binary.BigEndian.Uint64(v[16:]))
-	return p, nil
+	return nil
 }
 
 func putPosition(tx *bbolt.Tx, p Position) error {

@@ -123,6 +123,38 @@ func (x *Index) Ban(tx *bbolt.Tx, id ulid.ULID) error {
 	return tx.Bucket(seenBucket).Put(id[:], []byte{1})
 }
 
+// Remember makes an id one that was registered before, as one that has been replaced since.
+func (x *Index) Remember(tx *bbolt.Tx, id ulid.ULID) error {
+	if x.Known(tx, id) {
+		return nil
+	}
+	return tx.Bucket(seenBucket).Put(id[:], []byte{0})
+}
+
+// Entries calls fn for every entry in the order of their ids. The message is fn's.
+func (x *Index) Entries(tx *bbolt.Tx, fn func(*storagev1.BlockMeta) error) error {
+	return x.EntriesAfter(tx, ulid.ULID{}, func(_ ulid.ULID, m *storagev1.BlockMeta) error { return fn(m) })
+}
+
+// EntriesAfter is Entries for those whose ids are greater than after.
+func (x *Index) EntriesAfter(tx *bbolt.Tx, after ulid.ULID, fn func(ulid.ULID, *storagev1.BlockMeta) error) error {
+	c := tx.Bucket(entriesBucket).Cursor()
+	k, v := c.Seek(after[:])
+	if bytes.Equal(k, after[:]) {
+		k, v = c.Next()
+	}
+	for ; k != nil; k, v = c.Next() {
+		m, err := decode(k, v)
+		if err != nil {
+			return err
+		}
+		if err := fn(ulid.ULID(k), m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Banned says whether id was banned within the Window.
 func (x *Index) Banned(tx *bbolt.Tx, id ulid.ULID) bool {
 	return bytes.Equal(tx.Bucket(seenBucket).Get(id[:]), []byte{1})

@@ -25,7 +25,7 @@ const readyWithin = 30 * time.Second
 type Server struct {
 	t      testing.TB
 	dir    string
-	bucket metastore.Deleter
+	bucket metastore.Bucket
 	change []func(*metastore.Config)
 
 	mu      sync.Mutex
@@ -33,9 +33,9 @@ type Server struct {
 	stop    func() error
 }
 
-// Start runs a metastore that deletes replaced objects from bucket, and waits until it is ready. change may adapt the
+// Start runs a metastore that deletes replaced objects from bucket and keeps its snapshots there, and waits until it is ready. change may adapt the
 // default configuration.
-func Start(t testing.TB, bucket metastore.Deleter, change ...func(*metastore.Config)) *Server {
+func Start(t testing.TB, bucket metastore.Bucket, change ...func(*metastore.Config)) *Server {
 	t.Helper()
 	s := &Server{t: t, dir: t.TempDir(), bucket: bucket, change: change}
 	s.start()

@@ -32,7 +32,7 @@ type Node struct {
 	log   *slog.Logger
 	raft  *raft.Raft
 	trans raft.Transport
-	logs  *raftboltdb.BoltStore
+	logs  *store
 
 	calls sync.WaitGroup // waits for raft's answers; Close lets them arrive before it stops raft
 
@@ -66,7 +66,7 @@ func (n *Node) open() error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	n.logs = logs
+	n.logs = newStore(logs, n.log)
 	out := &logger{to: n.log, solo: n.cfg.solo()}
 	files, err := raft.NewFileSnapshotStoreWithLogger(n.cfg.Dir, snapshotsKept, out)
 	if err != nil {
@@ -83,9 +83,9 @@ func (n *Node) open() error {
 		return err
 	}
 	conf := n.raftConfig(out)
-	err = n.bootstrap(conf, logs, snapshots)
+	err = n.bootstrap(conf, n.logs, snapshots)
 	if err == nil {
-		n.raft, err = raft.NewRaft(conf, n.state, logs, logs, snapshots, n.trans)
+		n.raft, err = raft.NewRaft(conf, n.state, n.logs, n.logs, snapshots, n.trans)
 	}
 	if err != nil {
 		return errors.Join(err, closeTransport(n.trans))
@@ -168,7 +168,7 @@ func (c Config) member(id string) (Member, bool) {
 }
 
 // bootstrap creates the group, if there is nothing yet and this member may.
-func (n *Node) bootstrap(conf *raft.Config, logs *raftboltdb.BoltStore, snapshots raft.SnapshotStore) error {
+func (n *Node) bootstrap(conf *raft.Config, logs *store, snapshots raft.SnapshotStore) error {
 	if !n.cfg.Bootstrap && len(n.cfg.Members) > 1 {
 		return nil
 	}
@@ -254,12 +254,21 @@ func (n *Node) Close() error { return errors.Join(n.stopRaft(), n.release()) }
 func (n *Node) stopRaft() error {
 	n.set(func() { n.closing, n.leads = true, 0 })
 	n.state.Interrupt()
+	if n.logs.err() != nil {
+		// Raft may be waiting for its disk, and answer nobody: it is told to end first.
+		n.logs.interrupt()
+		return errors.Join(n.raft.Shutdown().Error(), n.closeStreams())
+	}
 	n.calls.Wait()
-	err := n.raft.Shutdown().Error()
+	return errors.Join(n.raft.Shutdown().Error(), n.closeStreams())
+}
+
+// closeStreams closes the connections to other members.
+func (n *Node) closeStreams() error {
 	if t, ok := n.trans.(*raft.NetworkTransport); ok {
 		t.CloseStreams() // what it dialled; those who dialled us close theirs
 	}
-	return err
+	return nil
 }
 
 func (n *Node) release() error {

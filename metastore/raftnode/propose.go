@@ -165,6 +165,9 @@ func (n *Node) usable() error {
 	if closing {
 		return fmt.Errorf("%w: closed", ErrUnavailable)
 	}
+	if err := n.logs.err(); err != nil {
+		return fmt.Errorf("%w: the log cannot be written: %w", ErrUnavailable, err)
+	}
 	return nil
 }
 

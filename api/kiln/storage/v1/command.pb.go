@@ -88,6 +88,7 @@ type Command struct {
 	//	*Command_FailJob
 	//	*Command_DeleteTombstones
 	//	*Command_InitCluster
+	//	*Command_BuryOrphans
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -205,6 +206,15 @@ func (x *Command) GetInitCluster() *InitCluster {
 	return nil
 }
 
+func (x *Command) GetBuryOrphans() *BuryOrphans {
+	if x != nil {
+		if x, ok := x.Body.(*Command_BuryOrphans); ok {
+			return x.BuryOrphans
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -233,6 +243,10 @@ type Command_InitCluster struct {
 	InitCluster *InitCluster `protobuf:"bytes,15,opt,name=init_cluster,json=initCluster,proto3,oneof"`
 }
 
+type Command_BuryOrphans struct {
+	BuryOrphans *BuryOrphans `protobuf:"bytes,40,opt,name=bury_orphans,json=buryOrphans,proto3,oneof"`
+}
+
 func (*Command_AddSegments) isCommand_Body() {}
 
 func (*Command_AssignJobs) isCommand_Body() {}
@@ -244,6 +258,8 @@ func (*Command_FailJob) isCommand_Body() {}
 func (*Command_DeleteTombstones) isCommand_Body() {}
 
 func (*Command_InitCluster) isCommand_Body() {}
+
+func (*Command_BuryOrphans) isCommand_Body() {}
 
 // InitCluster is the first command of a log: it names the cluster.
 type InitCluster struct {
@@ -696,6 +712,105 @@ func (x *DeleteTombstones) GetIds() []string {
 	return nil
 }
 
+// BuryOrphans makes tombstones for objects of the bucket that nobody names. What is registered meanwhile is left alone; what is
+// buried is never registered.
+type BuryOrphans struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Orphans       []*OrphanObject        `protobuf:"bytes,1,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuryOrphans) Reset() {
+	*x = BuryOrphans{}
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuryOrphans) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuryOrphans) ProtoMessage() {}
+
+func (x *BuryOrphans) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuryOrphans.ProtoReflect.Descriptor instead.
+func (*BuryOrphans) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BuryOrphans) GetOrphans() []*OrphanObject {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+type OrphanObject struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Key of the object in the bucket. It ends with the id.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphanObject) Reset() {
+	*x = OrphanObject{}
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphanObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphanObject) ProtoMessage() {}
+
+func (x *OrphanObject) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphanObject.ProtoReflect.Descriptor instead.
+func (*OrphanObject) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *OrphanObject) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OrphanObject) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
 // Job is the stored state of a compaction job.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -715,7 +830,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[9]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +842,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[9]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +855,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Job) GetJob() *NewJob {
@@ -822,7 +937,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[10]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +949,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[10]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +962,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Tombstone) GetId() string {
@@ -882,7 +997,7 @@ var File_kiln_storage_v1_command_proto protoreflect.FileDescriptor
 
 const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1dkiln/storage/v1/command.proto\x12\x0fkiln.storage.v1\x1a\x1bkiln/storage/v1/block.proto\"\xeb\x03\n" +
+	"\x1dkiln/storage/v1/command.proto\x12\x0fkiln.storage.v1\x1a\x1bkiln/storage/v1/block.proto\"\xae\x04\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -894,7 +1009,8 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\fcomplete_job\x18\f \x01(\v2\x1c.kiln.storage.v1.CompleteJobH\x00R\vcompleteJob\x125\n" +
 	"\bfail_job\x18\r \x01(\v2\x18.kiln.storage.v1.FailJobH\x00R\afailJob\x12P\n" +
 	"\x11delete_tombstones\x18\x0e \x01(\v2!.kiln.storage.v1.DeleteTombstonesH\x00R\x10deleteTombstones\x12A\n" +
-	"\finit_cluster\x18\x0f \x01(\v2\x1c.kiln.storage.v1.InitClusterH\x00R\vinitClusterB\x06\n" +
+	"\finit_cluster\x18\x0f \x01(\v2\x1c.kiln.storage.v1.InitClusterH\x00R\vinitCluster\x12A\n" +
+	"\fbury_orphans\x18( \x01(\v2\x1c.kiln.storage.v1.BuryOrphansH\x00R\vburyOrphansB\x06\n" +
 	"\x04body\"'\n" +
 	"\vInitCluster\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"E\n" +
@@ -924,7 +1040,12 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"$\n" +
 	"\x10DeleteTombstones\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xa9\x02\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"F\n" +
+	"\vBuryOrphans\x127\n" +
+	"\aorphans\x18\x01 \x03(\v2\x1d.kiln.storage.v1.OrphanObjectR\aorphans\"0\n" +
+	"\fOrphanObject\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\xa9\x02\n" +
 	"\x03Job\x12)\n" +
 	"\x03job\x18\x01 \x01(\v2\x17.kiln.storage.v1.NewJobR\x03job\x12/\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x19.kiln.storage.v1.JobStateR\x05state\x12\x14\n" +
@@ -958,7 +1079,7 @@ func file_kiln_storage_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_kiln_storage_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kiln_storage_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_kiln_storage_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_kiln_storage_v1_command_proto_goTypes = []any{
 	(JobState)(0),            // 0: kiln.storage.v1.JobState
 	(*Command)(nil),          // 1: kiln.storage.v1.Command
@@ -970,9 +1091,11 @@ var file_kiln_storage_v1_command_proto_goTypes = []any{
 	(*CompleteJob)(nil),      // 7: kiln.storage.v1.CompleteJob
 	(*FailJob)(nil),          // 8: kiln.storage.v1.FailJob
 	(*DeleteTombstones)(nil), // 9: kiln.storage.v1.DeleteTombstones
-	(*Job)(nil),              // 10: kiln.storage.v1.Job
-	(*Tombstone)(nil),        // 11: kiln.storage.v1.Tombstone
-	(*BlockMeta)(nil),        // 12: kiln.storage.v1.BlockMeta
+	(*BuryOrphans)(nil),      // 10: kiln.storage.v1.BuryOrphans
+	(*OrphanObject)(nil),     // 11: kiln.storage.v1.OrphanObject
+	(*Job)(nil),              // 12: kiln.storage.v1.Job
+	(*Tombstone)(nil),        // 13: kiln.storage.v1.Tombstone
+	(*BlockMeta)(nil),        // 14: kiln.storage.v1.BlockMeta
 }
 var file_kiln_storage_v1_command_proto_depIdxs = []int32{
 	3,  // 0: kiln.storage.v1.Command.add_segments:type_name -> kiln.storage.v1.AddSegments
@@ -981,17 +1104,19 @@ var file_kiln_storage_v1_command_proto_depIdxs = []int32{
 	8,  // 3: kiln.storage.v1.Command.fail_job:type_name -> kiln.storage.v1.FailJob
 	9,  // 4: kiln.storage.v1.Command.delete_tombstones:type_name -> kiln.storage.v1.DeleteTombstones
 	2,  // 5: kiln.storage.v1.Command.init_cluster:type_name -> kiln.storage.v1.InitCluster
-	12, // 6: kiln.storage.v1.AddSegments.segments:type_name -> kiln.storage.v1.BlockMeta
-	5,  // 7: kiln.storage.v1.AssignJobs.new_jobs:type_name -> kiln.storage.v1.NewJob
-	6,  // 8: kiln.storage.v1.AssignJobs.assignments:type_name -> kiln.storage.v1.Assignment
-	12, // 9: kiln.storage.v1.CompleteJob.outputs:type_name -> kiln.storage.v1.BlockMeta
-	5,  // 10: kiln.storage.v1.Job.job:type_name -> kiln.storage.v1.NewJob
-	0,  // 11: kiln.storage.v1.Job.state:type_name -> kiln.storage.v1.JobState
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 6: kiln.storage.v1.Command.bury_orphans:type_name -> kiln.storage.v1.BuryOrphans
+	14, // 7: kiln.storage.v1.AddSegments.segments:type_name -> kiln.storage.v1.BlockMeta
+	5,  // 8: kiln.storage.v1.AssignJobs.new_jobs:type_name -> kiln.storage.v1.NewJob
+	6,  // 9: kiln.storage.v1.AssignJobs.assignments:type_name -> kiln.storage.v1.Assignment
+	14, // 10: kiln.storage.v1.CompleteJob.outputs:type_name -> kiln.storage.v1.BlockMeta
+	11, // 11: kiln.storage.v1.BuryOrphans.orphans:type_name -> kiln.storage.v1.OrphanObject
+	5,  // 12: kiln.storage.v1.Job.job:type_name -> kiln.storage.v1.NewJob
+	0,  // 13: kiln.storage.v1.Job.state:type_name -> kiln.storage.v1.JobState
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_kiln_storage_v1_command_proto_init() }
@@ -1007,6 +1132,7 @@ func file_kiln_storage_v1_command_proto_init() {
 		(*Command_FailJob)(nil),
 		(*Command_DeleteTombstones)(nil),
 		(*Command_InitCluster)(nil),
+		(*Command_BuryOrphans)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1014,7 +1140,7 @@ func file_kiln_storage_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_storage_v1_command_proto_rawDesc), len(file_kiln_storage_v1_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
