@@ -36,6 +36,11 @@ func newMergeGroup(g *group) *mergeGroup {
 	return &mergeGroup{g: g, users: map[uint32]int{}, trees: map[uint32]*mergeTree{}, pages: map[uint32]*page{}}
 }
 
+// alone says whether the group has one dataset, whose names and series are then all of the group's. That the source
+// names no other is not enough: others of the group may have been deleted, and their names must not live on. A sorted
+// group has trees for each of its datasets.
+func (g *mergeGroup) alone() bool { return g.datasets == 1 && len(g.users) == len(g.g.trees) }
+
 func (g *mergeGroup) tree(ctx context.Context, section uint32) (*mergeTree, error) {
 	t := g.trees[section]
 	if t == nil {

@@ -16,7 +16,7 @@ func (m *merger) unionNames(ctx context.Context, d mergeDataset, inputs []*input
 		return err
 	}
 	g := d.group
-	whole := g.datasets == 1
+	whole := g.alone()
 	for _, in := range inputs {
 		whole = whole && in.whole()
 	}

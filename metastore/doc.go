@@ -6,7 +6,7 @@
 //	raftnode     one member of the Raft group
 //	fsm          the state machine: one bbolt file, commands, snapshots
 //	index        the entries, and the view that queries read without a lock
-//	compaction   what waits to be merged, jobs, tombstones: steps of the state machine and the leader's planner
+//	compaction   what waits to be merged, jobs, tombstones, deletions: steps of the state machine and the leader's planner
 //	client       finds the leader, over a list of addresses
 //
 // What is durable goes through the log. What can be lost lives in the leader's memory, a term: the members and their
@@ -16,11 +16,11 @@
 // # Loops
 //
 // Run keeps these going: appendLoop batches concurrent registrations into one log entry, always; dispatchLoop plans jobs and hands
-// them out, deletionLoop deletes what was replaced, while this member leads.
+// them out, deletionLoop deletes what was replaced, retentionLoop drops what is too old, while this member leads.
 //
 // # Errors
 //
 // FAILED_PRECONDITION with a NotLeader detail: nothing happened, ask there. ABORTED: the outcome is not known; repeat what
 // can be repeated. UNAVAILABLE: nothing happened, and this member cannot serve. FAILED_PRECONDITION without the detail: the
-// state refuses it. INVALID_ARGUMENT: it is wrong and stays wrong.
+// state refuses it. INVALID_ARGUMENT: it is wrong and stays wrong. OUT_OF_RANGE: data of that time was dropped.
 package metastore

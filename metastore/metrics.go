@@ -11,6 +11,7 @@ type metrics struct {
 	apply     prometheus.Histogram
 	batch     prometheus.Histogram
 	deletions *prometheus.CounterVec
+	dropped   *prometheus.CounterVec
 }
 
 func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
@@ -29,8 +30,12 @@ func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
 			Name: "kiln_metastore_deletions_total",
 			Help: "Attempts to delete a replaced object from the bucket, by result.",
 		}, []string{"result"}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kiln_metastore_dropped_entries_total",
+			Help: "Objects that lost data, by cause (retention, deletion) and what became of their entry (gone, reduced).",
+		}, []string{"cause", "entry"}),
 	}
-	reg.MustRegister(x.apply, x.batch, x.deletions, stateCollector{m})
+	reg.MustRegister(x.apply, x.batch, x.deletions, x.dropped, stateCollector{m})
 	return x
 }
 
@@ -41,6 +46,7 @@ var (
 	bytesDesc      = prometheus.NewDesc("kiln_metastore_entry_bytes", "Bytes of the objects in the index, by level.", []string{"level"}, nil)
 	jobsDesc       = prometheus.NewDesc("kiln_metastore_jobs", "Compaction jobs, by state.", []string{"state"}, nil)
 	tombstonesDesc = prometheus.NewDesc("kiln_metastore_tombstones", "Replaced objects that await their deletion.", nil, nil)
+	rewritesDesc   = prometheus.NewDesc("kiln_metastore_rewrites", "Objects in the index that hold dropped data and await being rewritten.", nil, nil)
 	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
 )
 
@@ -49,7 +55,7 @@ type stateCollector struct{ m *Metastore }
 
 // Describe names the metrics.
 func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, membersDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, rewritesDesc, membersDesc} {
 		ch <- d
 	}
 }
@@ -74,6 +80,7 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(jobsDesc, float64(s.Running), "running")
 	gauge(jobsDesc, float64(s.Parked), "parked")
 	gauge(tombstonesDesc, float64(s.Tombstones))
+	gauge(rewritesDesc, float64(s.Rewrites))
 	if t := c.m.term.Load(); t != nil {
 		gauge(membersDesc, float64(t.members.count()))
 	}

@@ -2,6 +2,7 @@ package metastore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,9 +20,37 @@ const (
 	batchBytes    = 4 << 20
 )
 
+// errVersion is returned when not every member of the group is known to understand a command.
+var errVersion = errors.New("command is too new for the group")
+
+// understood returns the newest version of the command set that every member of the group understands. One that has not
+// announced itself may be of the first build.
+func (m *Metastore) understood() uint32 {
+	ids, err := m.node.GroupIDs()
+	if err != nil {
+		return 1
+	}
+	least, t := uint32(fsm.Version), m.term.Load()
+	for _, id := range ids {
+		if id == m.node.ID() {
+			continue
+		}
+		if t == nil {
+			return 1
+		}
+		least = min(least, t.members.commandVersion(id))
+	}
+	return least
+}
+
 // propose sends a command through the log and returns its result.
 func propose[Result any](ctx context.Context, m *Metastore, cmd *storagev1.Command) (result Result, err error) {
-	cmd.Version, cmd.Cluster, cmd.Time = fsm.Version, m.state.Position().Cluster, time.Now().UnixNano()
+	cmd.Version, cmd.Cluster, cmd.Time = fsm.VersionOf(cmd), m.state.Position().Cluster, time.Now().UnixNano()
+	if cmd.GetVersion() > 1 {
+		if known := m.understood(); cmd.GetVersion() > known {
+			return result, fmt.Errorf("%w: %T is of version %d, members of the group are known to understand %d", errVersion, cmd.GetBody(), cmd.GetVersion(), known)
+		}
+	}
 	if cmd.GetCluster() == "" && cmd.GetInitCluster() == nil {
 		return result, fmt.Errorf("%w: the cluster has no name yet", raftnode.ErrUnavailable)
 	}
@@ -49,12 +78,12 @@ type appending struct {
 }
 
 type appended struct {
-	refused []error // per segment
-	err     error
+	added
+	err error
 }
 
 // append registers segments, together with those of other callers.
-func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta) ([]error, error) {
+func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta) (added, error) {
 	a := &appending{segments: segments, answer: make(chan appended, 1)}
 	for _, s := range segments {
 		a.size += proto.Size(s)
@@ -62,15 +91,15 @@ func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta)
 	select {
 	case m.appends <- a:
 	case <-m.ended:
-		return nil, fmt.Errorf("%w: closed", raftnode.ErrUnavailable)
+		return added{}, fmt.Errorf("%w: closed", raftnode.ErrUnavailable)
 	case <-ctx.Done():
-		return nil, ctx.Err() // it was not proposed
+		return added{}, ctx.Err() // it was not proposed
 	}
 	select {
 	case done := <-a.answer:
-		return done.refused, done.err
+		return done.added, done.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", raftnode.ErrUnknown, ctx.Err())
+		return added{}, fmt.Errorf("%w: %w", raftnode.ErrUnknown, ctx.Err())
 	}
 }
 
@@ -127,7 +156,9 @@ func (m *Metastore) appendBatch(ctx context.Context, batch []*appending) {
 	for _, a := range batch {
 		done := appended{err: err}
 		if err == nil {
-			done.refused, result.refused = result.refused[:len(a.segments)], result.refused[len(a.segments):]
+			n := len(a.segments)
+			done.refused, result.refused = result.refused[:n], result.refused[n:]
+			done.dropped, result.dropped = result.dropped[:n], result.dropped[n:]
 		}
 		a.answer <- done
 	}

@@ -44,6 +44,8 @@ type Config struct {
 	CompactAfter time.Duration
 	// DeleteAfter is how long a replaced object stays, for the queries that may still read it.
 	DeleteAfter time.Duration
+	// Retention is how long profiles are kept, by their own time; 0 is for ever.
+	Retention time.Duration
 }
 
 // DefaultConfig is the whole system in one process on ./data.
@@ -77,6 +79,7 @@ func (c Config) Validate() error {
 	check(c.Shards > 0 && c.Shards <= 1<<16, "--shards: %d is not in 1..65536", c.Shards)
 	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)
 	check(c.CompactAfter > 0, "--compact-after: %s is not positive", c.CompactAfter)
+	check(c.Retention >= 0, "--retention: %s is negative", c.Retention)
 	check(c.DeleteAfter > 0, "--delete-after: %s is not positive", c.DeleteAfter)
 	for flag, addr := range map[string]string{"--http": c.HTTP, "--rpc": c.RPC, "--advertise": c.Advertise} {
 		if addr == "" && flag != "--http" {

@@ -96,13 +96,15 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 
 	// The metastore, here or elsewhere.
 	var store metastoreClient
+	var group *metastorev1.GroupMember
 	if cfg.plays(Metastore) {
 		m, err := n.openMetastore(bucket)
 		if err != nil {
 			return nil, err
 		}
 		n.held = append(n.held, m)
-		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs()}
+		group = m.GroupMember()
+		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions()}
 		n.group.Add("metastore", m)
 		n.ready = append(n.ready, check{"metastore", m.Ready})
 		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
@@ -114,7 +116,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		store = metastoreclient.New(cfg.Metastore, n.client)
 	}
 	members := &members{
-		self:      &metastorev1.Member{Node: n.id, Address: n.advertised(), Roles: roleNames(cfg.Roles)},
+		self:      n.member(group),
 		metastore: store, log: n.log("members"), shards: cfg.Shards,
 	}
 	n.group.Add("members", members)
@@ -173,6 +175,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.public.Handle(path, public(cfg.MultiTenant, handler))
 	}
 	n.serveJobs(store)
+	n.serveDeletions(store)
 
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()

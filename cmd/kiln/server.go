@@ -26,6 +26,7 @@ type serverCommand struct {
 	MultiTenant         bool          `help:"Require a tenant id (header X-Scope-OrgID) with every call."`
 	CompactAfter        time.Duration `default:"10s" help:"Compact the segments of a shard when the oldest is this old."`
 	DeleteAfter         time.Duration `default:"10m" help:"Delete a replaced object after this time; longer than any query."`
+	Retention           time.Duration `default:"0" help:"Delete profiles this long after their own time, such as 720h. Default: never."`
 	LogLevel            slog.Level    `default:"INFO" help:"Least level to log: DEBUG, INFO, WARN, ERROR."`
 }
 
@@ -53,7 +54,7 @@ func (c *serverCommand) config() (node.Config, error) {
 	cfg.DataDir, cfg.HTTP, cfg.RPC, cfg.Advertise = c.DataDir, c.HTTP, c.RPC, c.Advertise
 	cfg.Roles, cfg.Metastore, cfg.Bucket, cfg.Shards = roles, c.Metastore, c.Bucket, c.Shards
 	cfg.SelfProfile, cfg.SelfProfileInterval, cfg.MultiTenant = c.SelfProfile, c.SelfProfileInterval, c.MultiTenant
-	cfg.CompactAfter, cfg.DeleteAfter = c.CompactAfter, c.DeleteAfter
+	cfg.CompactAfter, cfg.DeleteAfter, cfg.Retention = c.CompactAfter, c.DeleteAfter, c.Retention
 	return cfg, nil
 }
 

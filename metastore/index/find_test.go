@@ -96,7 +96,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 					return
 				}
 				live = append(live, m)
-				x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}})
+				x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
 			},
 			"remove": func(t *rapid.T) {
 				if len(live) == 0 {
@@ -105,7 +105,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 				i := rapid.IntRange(0, len(live)-1).Draw(t, "i")
 				m := proto.CloneOf(live[i]) // as it comes out of the file
 				live = slices.Delete(live, i, i+1)
-				x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}, removed: true})
+				x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
 			},
 			"": func(t *rapid.T) {
 				x.Commit(x.View().Index() + 1)
@@ -139,7 +139,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 			},
 		})
 		for _, m := range live {
-			x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}, removed: true})
+			x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
 		}
 		if x.Commit(1); x.View().tenants != nil {
 			t.Fatalf("an empty index has tenants")
@@ -151,13 +151,13 @@ func TestAnOldViewStaysAsItWas(t *testing.T) {
 	x := New()
 	for i := range 100 {
 		m := meta(ulid.MustNew(uint64(i), rand.Reader), int64(i), int64(i), map[string][]string{"a": {"web"}})
-		x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}})
+		x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
 	}
 	x.Commit(1)
 	old := x.View()
 	want := old.Find(Query{Tenants: []string{"a"}})
 	for _, m := range want[:50] {
-		x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}, removed: true})
+		x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
 	}
 	x.Commit(2)
 	if got := old.Find(Query{Tenants: []string{"a"}}); !slices.Equal(got, want) {
@@ -171,7 +171,7 @@ func TestAnOldViewStaysAsItWas(t *testing.T) {
 func TestEdgesOfTime(t *testing.T) {
 	x := New()
 	m := meta(ulid.MustNew(1, rand.Reader), 10, 20, map[string][]string{"a": {"web"}})
-	x.pending = []change{{entry: &entry{ulid.MustParse(m.Id), m}}}
+	x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
 	x.Commit(1)
 	for _, c := range []struct {
 		start, end int64
@@ -193,7 +193,8 @@ func large(n int) *Index {
 		entries[i] = largeEntry(i)
 	}
 	x := New()
-	x.view.Store(newView(1, entries))
+	x.next = newView(1, entries)
+	x.view.Store(x.next)
 	return x
 }
 
@@ -229,7 +230,7 @@ func BenchmarkAdd(b *testing.B) {
 	x := large(n)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		x.pending = []change{{entry: largeEntry(n + i)}}
+		x.next = x.next.with(largeEntry(n + i))
 		x.Commit(1)
 	}
 }

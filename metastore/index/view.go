@@ -17,6 +17,7 @@ import (
 type View struct {
 	index   uint64
 	tenants *node[tenantNode]
+	floors  *node[floor]
 	levels  []Level
 }
 
@@ -86,6 +87,11 @@ func (e *entry) pick(hits []span) *storagev1.BlockMeta {
 	for i, h := range hits {
 		datasets[i] = m.GetDatasets()[h.dataset]
 	}
+	return withDatasets(m, datasets)
+}
+
+// withDatasets returns an entry that has only these of its datasets.
+func withDatasets(m *storagev1.BlockMeta, datasets []*storagev1.Dataset) *storagev1.BlockMeta {
 	return &storagev1.BlockMeta{
 		Id: m.GetId(), Tenant: m.GetTenant(), Shard: m.GetShard(), Level: m.GetLevel(),
 		MinTime: m.GetMinTime(), MaxTime: m.GetMaxTime(), Sources: m.GetSources(), Writer: m.GetWriter(), Size: m.GetSize(),
@@ -189,7 +195,7 @@ func newView(index uint64, entries []*entry) *View {
 
 // with returns the view with the entry's datasets.
 func (v *View) with(e *entry) *View {
-	next := &View{index: v.index, tenants: v.tenants, levels: v.counted(e, 1)}
+	next := &View{index: v.index, tenants: v.tenants, floors: v.floors, levels: v.counted(e, 1)}
 	for i := range e.meta.GetDatasets() {
 		next.edit(e, i, (*node[span]).put)
 	}
@@ -198,7 +204,7 @@ func (v *View) with(e *entry) *View {
 
 // without returns the view without the entry's datasets.
 func (v *View) without(e *entry) *View {
-	next := &View{index: v.index, tenants: v.tenants, levels: v.counted(e, -1)}
+	next := &View{index: v.index, tenants: v.tenants, floors: v.floors, levels: v.counted(e, -1)}
 	for i := range e.meta.GetDatasets() {
 		next.edit(e, i, (*node[span]).remove)
 	}

@@ -88,6 +88,7 @@ type Command struct {
 	//	*Command_FailJob
 	//	*Command_DeleteTombstones
 	//	*Command_InitCluster
+	//	*Command_DropData
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -205,6 +206,15 @@ func (x *Command) GetInitCluster() *InitCluster {
 	return nil
 }
 
+func (x *Command) GetDropData() *DropData {
+	if x != nil {
+		if x, ok := x.Body.(*Command_DropData); ok {
+			return x.DropData
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -233,6 +243,10 @@ type Command_InitCluster struct {
 	InitCluster *InitCluster `protobuf:"bytes,15,opt,name=init_cluster,json=initCluster,proto3,oneof"`
 }
 
+type Command_DropData struct {
+	DropData *DropData `protobuf:"bytes,16,opt,name=drop_data,json=dropData,proto3,oneof"`
+}
+
 func (*Command_AddSegments) isCommand_Body() {}
 
 func (*Command_AssignJobs) isCommand_Body() {}
@@ -244,6 +258,8 @@ func (*Command_FailJob) isCommand_Body() {}
 func (*Command_DeleteTombstones) isCommand_Body() {}
 
 func (*Command_InitCluster) isCommand_Body() {}
+
+func (*Command_DropData) isCommand_Body() {}
 
 // InitCluster is the first command of a log: it names the cluster.
 type InitCluster struct {
@@ -397,8 +413,11 @@ type NewJob struct {
 	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Shard  uint32 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
 	// Level of the sources; outputs are one level higher.
-	Level         uint32   `protobuf:"varint,4,opt,name=level,proto3" json:"level,omitempty"`
-	Sources       []string `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
+	Level   uint32   `protobuf:"varint,4,opt,name=level,proto3" json:"level,omitempty"`
+	Sources []string `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
+	// The job rewrites its one source without the datasets that were dropped from its entry: the output keeps the
+	// source's level, but for a segment, which becomes blocks of level 1.
+	Rewrite       bool `protobuf:"varint,6,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +485,13 @@ func (x *NewJob) GetSources() []string {
 		return x.Sources
 	}
 	return nil
+}
+
+func (x *NewJob) GetRewrite() bool {
+	if x != nil {
+		return x.Rewrite
+	}
+	return false
 }
 
 type Assignment struct {
@@ -696,6 +722,231 @@ func (x *DeleteTombstones) GetIds() []string {
 	return nil
 }
 
+// DropData takes data off the index, for good: by what each entry says of itself, on every replica alike. Version 2.
+type DropData struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Drops []*Drop                `protobuf:"bytes,1,rep,name=drops,proto3" json:"drops,omitempty"`
+	// How long an object that holds dropped and other data may stay as it is before a job rewrites it, in nanoseconds.
+	// One that holds more dropped data than other is rewritten at once.
+	RewriteAfter int64 `protobuf:"varint,2,opt,name=rewrite_after,json=rewriteAfter,proto3" json:"rewrite_after,omitempty"`
+	// ULID of the deletion that this is. Empty: retention.
+	Deletion      string `protobuf:"bytes,3,opt,name=deletion,proto3" json:"deletion,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropData) Reset() {
+	*x = DropData{}
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropData) ProtoMessage() {}
+
+func (x *DropData) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropData.ProtoReflect.Descriptor instead.
+func (*DropData) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DropData) GetDrops() []*Drop {
+	if x != nil {
+		return x.Drops
+	}
+	return nil
+}
+
+func (x *DropData) GetRewriteAfter() int64 {
+	if x != nil {
+		return x.RewriteAfter
+	}
+	return 0
+}
+
+func (x *DropData) GetDeletion() string {
+	if x != nil {
+		return x.Deletion
+	}
+	return ""
+}
+
+// Drop names the data of a tenant, or of one of its services.
+type Drop struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Absent: every service.
+	Service *string `protobuf:"bytes,2,opt,name=service,proto3,oneof" json:"service,omitempty"`
+	// Datasets whose newest profile is older than this are dropped, in Unix nanoseconds; and such datasets are refused
+	// from then on.
+	Before int64 `protobuf:"varint,3,opt,name=before,proto3" json:"before,omitempty"`
+	// Datasets that are in the index now are dropped whatever their times.
+	Stored        bool `protobuf:"varint,4,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drop) Reset() {
+	*x = Drop{}
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drop) ProtoMessage() {}
+
+func (x *Drop) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drop.ProtoReflect.Descriptor instead.
+func (*Drop) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Drop) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Drop) GetService() string {
+	if x != nil && x.Service != nil {
+		return *x.Service
+	}
+	return ""
+}
+
+func (x *Drop) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *Drop) GetStored() bool {
+	if x != nil {
+		return x.Stored
+	}
+	return false
+}
+
+// Deletion is the stored state of a deletion that somebody asked for.
+type Deletion struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Tenant string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Absent: every service.
+	Service *string `protobuf:"bytes,3,opt,name=service,proto3,oneof" json:"service,omitempty"`
+	// By the command's clock, Unix nanoseconds. Finished is 0 while objects of the bucket hold deleted data.
+	Requested int64 `protobuf:"varint,4,opt,name=requested,proto3" json:"requested,omitempty"`
+	Finished  int64 `protobuf:"varint,5,opt,name=finished,proto3" json:"finished,omitempty"`
+	// Entries that had such data.
+	Objects       uint64 `protobuf:"varint,6,opt,name=objects,proto3" json:"objects,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Deletion) Reset() {
+	*x = Deletion{}
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Deletion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Deletion) ProtoMessage() {}
+
+func (x *Deletion) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
+func (*Deletion) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Deletion) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Deletion) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Deletion) GetService() string {
+	if x != nil && x.Service != nil {
+		return *x.Service
+	}
+	return ""
+}
+
+func (x *Deletion) GetRequested() int64 {
+	if x != nil {
+		return x.Requested
+	}
+	return 0
+}
+
+func (x *Deletion) GetFinished() int64 {
+	if x != nil {
+		return x.Finished
+	}
+	return 0
+}
+
+func (x *Deletion) GetObjects() uint64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
 // Job is the stored state of a compaction job.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -715,7 +966,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[9]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +978,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[9]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +991,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Job) GetJob() *NewJob {
@@ -822,7 +1073,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[10]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +1085,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[10]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +1098,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Tombstone) GetId() string {
@@ -882,7 +1133,7 @@ var File_kiln_storage_v1_command_proto protoreflect.FileDescriptor
 
 const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1dkiln/storage/v1/command.proto\x12\x0fkiln.storage.v1\x1a\x1bkiln/storage/v1/block.proto\"\xeb\x03\n" +
+	"\x1dkiln/storage/v1/command.proto\x12\x0fkiln.storage.v1\x1a\x1bkiln/storage/v1/block.proto\"\xa5\x04\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -894,7 +1145,8 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\fcomplete_job\x18\f \x01(\v2\x1c.kiln.storage.v1.CompleteJobH\x00R\vcompleteJob\x125\n" +
 	"\bfail_job\x18\r \x01(\v2\x18.kiln.storage.v1.FailJobH\x00R\afailJob\x12P\n" +
 	"\x11delete_tombstones\x18\x0e \x01(\v2!.kiln.storage.v1.DeleteTombstonesH\x00R\x10deleteTombstones\x12A\n" +
-	"\finit_cluster\x18\x0f \x01(\v2\x1c.kiln.storage.v1.InitClusterH\x00R\vinitClusterB\x06\n" +
+	"\finit_cluster\x18\x0f \x01(\v2\x1c.kiln.storage.v1.InitClusterH\x00R\vinitCluster\x128\n" +
+	"\tdrop_data\x18\x10 \x01(\v2\x19.kiln.storage.v1.DropDataH\x00R\bdropDataB\x06\n" +
 	"\x04body\"'\n" +
 	"\vInitCluster\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"E\n" +
@@ -903,13 +1155,14 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"AssignJobs\x122\n" +
 	"\bnew_jobs\x18\x01 \x03(\v2\x17.kiln.storage.v1.NewJobR\anewJobs\x12=\n" +
-	"\vassignments\x18\x02 \x03(\v2\x1b.kiln.storage.v1.AssignmentR\vassignments\"v\n" +
+	"\vassignments\x18\x02 \x03(\v2\x1b.kiln.storage.v1.AssignmentR\vassignments\"\x90\x01\n" +
 	"\x06NewJob\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05shard\x18\x03 \x01(\rR\x05shard\x12\x14\n" +
 	"\x05level\x18\x04 \x01(\rR\x05level\x12\x18\n" +
-	"\asources\x18\x05 \x03(\tR\asources\"[\n" +
+	"\asources\x18\x05 \x03(\tR\asources\x12\x18\n" +
+	"\arewrite\x18\x06 \x01(\bR\arewrite\"[\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
@@ -924,7 +1177,27 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"$\n" +
 	"\x10DeleteTombstones\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xa9\x02\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"x\n" +
+	"\bDropData\x12+\n" +
+	"\x05drops\x18\x01 \x03(\v2\x15.kiln.storage.v1.DropR\x05drops\x12#\n" +
+	"\rrewrite_after\x18\x02 \x01(\x03R\frewriteAfter\x12\x1a\n" +
+	"\bdeletion\x18\x03 \x01(\tR\bdeletion\"y\n" +
+	"\x04Drop\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\aservice\x18\x02 \x01(\tH\x00R\aservice\x88\x01\x01\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\x03R\x06before\x12\x16\n" +
+	"\x06stored\x18\x04 \x01(\bR\x06storedB\n" +
+	"\n" +
+	"\b_service\"\xb1\x01\n" +
+	"\bDeletion\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\aservice\x18\x03 \x01(\tH\x00R\aservice\x88\x01\x01\x12\x1c\n" +
+	"\trequested\x18\x04 \x01(\x03R\trequested\x12\x1a\n" +
+	"\bfinished\x18\x05 \x01(\x03R\bfinished\x12\x18\n" +
+	"\aobjects\x18\x06 \x01(\x04R\aobjectsB\n" +
+	"\n" +
+	"\b_service\"\xa9\x02\n" +
 	"\x03Job\x12)\n" +
 	"\x03job\x18\x01 \x01(\v2\x17.kiln.storage.v1.NewJobR\x03job\x12/\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x19.kiln.storage.v1.JobStateR\x05state\x12\x14\n" +
@@ -958,7 +1231,7 @@ func file_kiln_storage_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_kiln_storage_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kiln_storage_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_kiln_storage_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_kiln_storage_v1_command_proto_goTypes = []any{
 	(JobState)(0),            // 0: kiln.storage.v1.JobState
 	(*Command)(nil),          // 1: kiln.storage.v1.Command
@@ -970,9 +1243,12 @@ var file_kiln_storage_v1_command_proto_goTypes = []any{
 	(*CompleteJob)(nil),      // 7: kiln.storage.v1.CompleteJob
 	(*FailJob)(nil),          // 8: kiln.storage.v1.FailJob
 	(*DeleteTombstones)(nil), // 9: kiln.storage.v1.DeleteTombstones
-	(*Job)(nil),              // 10: kiln.storage.v1.Job
-	(*Tombstone)(nil),        // 11: kiln.storage.v1.Tombstone
-	(*BlockMeta)(nil),        // 12: kiln.storage.v1.BlockMeta
+	(*DropData)(nil),         // 10: kiln.storage.v1.DropData
+	(*Drop)(nil),             // 11: kiln.storage.v1.Drop
+	(*Deletion)(nil),         // 12: kiln.storage.v1.Deletion
+	(*Job)(nil),              // 13: kiln.storage.v1.Job
+	(*Tombstone)(nil),        // 14: kiln.storage.v1.Tombstone
+	(*BlockMeta)(nil),        // 15: kiln.storage.v1.BlockMeta
 }
 var file_kiln_storage_v1_command_proto_depIdxs = []int32{
 	3,  // 0: kiln.storage.v1.Command.add_segments:type_name -> kiln.storage.v1.AddSegments
@@ -981,17 +1257,19 @@ var file_kiln_storage_v1_command_proto_depIdxs = []int32{
 	8,  // 3: kiln.storage.v1.Command.fail_job:type_name -> kiln.storage.v1.FailJob
 	9,  // 4: kiln.storage.v1.Command.delete_tombstones:type_name -> kiln.storage.v1.DeleteTombstones
 	2,  // 5: kiln.storage.v1.Command.init_cluster:type_name -> kiln.storage.v1.InitCluster
-	12, // 6: kiln.storage.v1.AddSegments.segments:type_name -> kiln.storage.v1.BlockMeta
-	5,  // 7: kiln.storage.v1.AssignJobs.new_jobs:type_name -> kiln.storage.v1.NewJob
-	6,  // 8: kiln.storage.v1.AssignJobs.assignments:type_name -> kiln.storage.v1.Assignment
-	12, // 9: kiln.storage.v1.CompleteJob.outputs:type_name -> kiln.storage.v1.BlockMeta
-	5,  // 10: kiln.storage.v1.Job.job:type_name -> kiln.storage.v1.NewJob
-	0,  // 11: kiln.storage.v1.Job.state:type_name -> kiln.storage.v1.JobState
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 6: kiln.storage.v1.Command.drop_data:type_name -> kiln.storage.v1.DropData
+	15, // 7: kiln.storage.v1.AddSegments.segments:type_name -> kiln.storage.v1.BlockMeta
+	5,  // 8: kiln.storage.v1.AssignJobs.new_jobs:type_name -> kiln.storage.v1.NewJob
+	6,  // 9: kiln.storage.v1.AssignJobs.assignments:type_name -> kiln.storage.v1.Assignment
+	15, // 10: kiln.storage.v1.CompleteJob.outputs:type_name -> kiln.storage.v1.BlockMeta
+	11, // 11: kiln.storage.v1.DropData.drops:type_name -> kiln.storage.v1.Drop
+	5,  // 12: kiln.storage.v1.Job.job:type_name -> kiln.storage.v1.NewJob
+	0,  // 13: kiln.storage.v1.Job.state:type_name -> kiln.storage.v1.JobState
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_kiln_storage_v1_command_proto_init() }
@@ -1007,14 +1285,17 @@ func file_kiln_storage_v1_command_proto_init() {
 		(*Command_FailJob)(nil),
 		(*Command_DeleteTombstones)(nil),
 		(*Command_InitCluster)(nil),
+		(*Command_DropData)(nil),
 	}
+	file_kiln_storage_v1_command_proto_msgTypes[10].OneofWrappers = []any{}
+	file_kiln_storage_v1_command_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_storage_v1_command_proto_rawDesc), len(file_kiln_storage_v1_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
