@@ -222,6 +222,13 @@ func (s *system) drop(t *rapid.T) {
 			want.Reduced++
 		}
 	}
+	for id := range s.model.rewrites { // of which it may have been dropped before
+		m := s.model.live[id]
+		if cmd.Deletion != "" && slices.ContainsFunc(m.GetGroups(), func(g *storagev1.Group) bool { return m.GetStrings()[g.GetTenant()] == d.Tenant }) &&
+			(d.Service == nil || slices.Contains(m.GetStrings(), d.GetService())) {
+			s.model.deletions[cmd.Deletion][id] = true
+		}
+	}
 	if got := s.apply(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: cmd}}).(compaction.Dropped); got != want {
 		s.t.Fatalf("drop %v: %+v, want %+v", cmd, got, want)
 	}

@@ -132,6 +132,9 @@ func (m *Metastore) GroupMember() *metastorev1.GroupMember {
 // Snapshot makes the group's log shorter now instead of at its threshold.
 func (m *Metastore) Snapshot(ctx context.Context) error { return m.node.Snapshot(ctx) }
 
+// State returns the handler of StateService.
+func (m *Metastore) State() adminv1connect.StateServiceHandler { return stateService{m} }
+
 // StateHash returns a hash of the replicated state. Members at the same log index have the same.
 func (m *Metastore) StateHash() ([32]byte, error) { return m.state.Hash() }
 

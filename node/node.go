@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
@@ -109,6 +110,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.ready = append(n.ready, check{"metastore", m.Ready})
 		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
 		n.serveInternal(metastorev1connect.NewMembershipServiceHandler(m.Membership()))
+		n.serveInternal(adminv1connect.NewStateServiceHandler(m.State()))
 		path, handler := compactionv1connect.NewWorkerServiceHandler(m.Workers())
 		n.serveInternal(path, handler)
 		n.serveInternal(compactionv1connect.WorkerServicePollProcedure, endWith(closing, handler))

@@ -3,6 +3,7 @@ package compaction
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 	"go.etcd.io/bbolt"
@@ -29,13 +30,62 @@ func (d *dropping) recordDeletion() error {
 		return err
 	}
 	drop := d.cmd.GetDrops()[0]
+	if err := d.hurry(drop); err != nil {
+		return err
+	}
 	deletion := &storagev1.Deletion{
-		Id: d.cmd.GetDeletion(), Tenant: drop.GetTenant(), Service: drop.Service, Requested: d.now, Objects: uint64(d.result.Gone + d.result.Reduced),
+		Id: d.cmd.GetDeletion(), Tenant: drop.GetTenant(), Service: drop.Service, Requested: d.now, Objects: d.objects,
 	}
 	if err := putDeletion(d.tx, deletion); err != nil {
 		return err
 	}
 	return d.finishDeletions(d.tx, d.now, []*storagev1.Deletion{deletion})
+}
+
+// hurry makes objects of which data of the deletion was dropped before, by retention, due to be rewritten now, and lets the
+// deletion wait for them. Their entries still have the names of all that was in the object.
+func (d *dropping) hurry(drop *storagev1.Drop) error {
+	var marked []ulid.ULID
+	if err := d.tx.Bucket(rewritesBucket).ForEach(func(k, _ []byte) error {
+		marked = append(marked, ulid.ULID(k))
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, id := range marked {
+		m, err := d.entries.Get(d.tx, id)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			return fmt.Errorf("entry %s is marked for rewriting and is not there", id)
+		}
+		if !named(m, drop) {
+			continue
+		}
+		if err := d.holds(id); err != nil {
+			return err
+		}
+		if err := d.mark(id, m, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// named says whether an object may hold data that drop names, dropped or not.
+func named(m *storagev1.BlockMeta, drop *storagev1.Drop) bool {
+	return slices.ContainsFunc(m.GetGroups(), func(g *storagev1.Group) bool { return m.GetStrings()[g.GetTenant()] == drop.GetTenant() }) &&
+		(drop.Service == nil || slices.Contains(m.GetStrings(), drop.GetService()))
+}
+
+// holds notes that an object holds data of the deletion.
+func (d *dropping) holds(id ulid.ULID) error {
+	key := deletingKey(d.cmd.GetDeletion(), id)
+	if d.tx.Bucket(deletingBucket).Get(key) == nil {
+		d.objects++
+	}
+	return d.tx.Bucket(deletingBucket).Put(key, []byte{})
 }
 
 // finishDeletions marks those deletions as finished whose objects are gone from the bucket: the objects that the index

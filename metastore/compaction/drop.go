@@ -29,9 +29,10 @@ type dropping struct {
 	now int64
 	cmd *storagev1.DropData
 
-	owners map[string]string          // source → job
-	taken  map[string]map[string]bool // job → those of its sources that changed; true: gone
-	result Dropped
+	owners  map[string]string          // source → job
+	taken   map[string]map[string]bool // job → those of its sources that changed; true: gone
+	result  Dropped
+	objects uint64 // that hold data of a deletion
 }
 
 // Drop takes data off the index. An object of which nothing is left becomes a tombstone, one that still holds other
@@ -94,7 +95,7 @@ func (d *dropping) changed(before, after *storagev1.BlockMeta) error {
 		d.taken[job][before.GetId()] = after == nil
 	}
 	if d.cmd.GetDeletion() != "" {
-		if err := d.tx.Bucket(deletingBucket).Put(deletingKey(d.cmd.GetDeletion(), id), nil); err != nil {
+		if err := d.holds(id); err != nil {
 			return err
 		}
 	}
@@ -153,7 +154,7 @@ func (d *dropping) mark(id ulid.ULID, before, after *storagev1.BlockMeta) error 
 		return err
 	}
 	d.next.Rewrites++
-	return d.tx.Bucket(dueBucket).Put(append(appendTime(nil, due), id[:]...), nil)
+	return d.tx.Bucket(dueBucket).Put(append(appendTime(nil, due), id[:]...), []byte{})
 }
 
 // MarkRefused notes that an object that was registered holds datasets that its entry does not name.
