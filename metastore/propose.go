@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -18,6 +19,9 @@ const (
 	// cheap, little enough that an entry is stored and sent in milliseconds.
 	batchSegments = 512
 	batchBytes    = 4 << 20
+	// batchesInFlight is how many log entries of registrations are under way at a time: one is stored in the log while the
+	// one before is applied. More of them would be smaller for the same callers.
+	batchesInFlight = 4
 )
 
 // errVersion is returned when not every member of the group is known to understand a command.
@@ -103,15 +107,27 @@ func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta)
 	}
 }
 
-// appendLoop proposes what callers wait with, one log entry at a time: a lone caller is served at once, and while its entry
-// is being stored the others gather.
+// appendLoop proposes what callers wait with, a few log entries at a time: a lone caller is served at once, and while
+// entries are being stored the others gather.
 func (m *Metastore) appendLoop(ctx context.Context) {
+	var flying sync.WaitGroup
+	defer flying.Wait()
 	defer close(m.ended)
+	free := make(chan struct{}, batchesInFlight)
 	for {
 		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		select {
 		case a := <-m.appends:
-			// Callers are told what became of it, also while stopping: raft's answer comes in any case.
-			m.appendBatch(context.WithoutCancel(ctx), m.gather(a))
+			batch := m.gather(a)
+			flying.Go(func() {
+				// Callers are told what became of it, also while stopping: raft's answer comes in any case.
+				m.appendBatch(context.WithoutCancel(ctx), batch)
+				<-free
+			})
 		case <-ctx.Done():
 			return
 		}
