@@ -244,3 +244,26 @@ func BenchmarkNewView(b *testing.B) {
 		newView(1, entries)
 	}
 }
+
+// A filter without a bit says that no series has any label, one with all bits that every pair may be there.
+func TestFindSkipsWhatTheFilterExcludes(t *testing.T) {
+	x := New()
+	for i, filter := range [][]byte{{0, 0, 0}, {0xff, 0xff, 0xff}, nil} {
+		m := meta(ulid.MustNew(uint64(i), rand.Reader), 1, 2, map[string][]string{"a": {"db", "web"}})
+		m.Datasets[1].LabelFilter = filter
+		x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
+	}
+	x.Commit(1)
+	for sel, want := range map[string]int{
+		"{}": 6, `{namespace="x"}`: 5, `{service_name="web",namespace="x"}`: 2, `{service_name="db",namespace="x"}`: 3,
+		`{namespace!="x"}`: 6, `{namespace=~"x|y"}`: 6, `{namespace=""}`: 6, `{__profile_type__="x"}`: 6, `{namespace="x",pod="y"}`: 5,
+	} {
+		got := 0
+		for _, m := range x.View().Find(Query{Tenants: []string{"a"}, Selector: selector(t, sel)}) {
+			got += len(m.GetDatasets())
+		}
+		if got != want {
+			t.Errorf("%s finds %d datasets, want %d", sel, got, want)
+		}
+	}
+}
