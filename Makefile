@@ -20,6 +20,10 @@ build: ## Build bin/kiln
 test: ## Run every Go test
 	$(GO) test $(ALL)
 
+test-long: ## Run the metastore's model test and simulation for longer
+	$(GO) test ./metastore -run TestTheMachineIsItsModel -rapid.checks 2000 -rapid.steps 50 -timeout 30m
+	KILN_SIMULATION_SEEDS=20000 $(GO) test ./metastore -run TestSimulation -timeout 60m
+
 race: ## Run the tests of packages with goroutines under the race detector
 	$(GO) test -race $(shell cat .ci/race-packages)
 	$(GO) test -race -skip 'TestEveryFileComesBack|TestFiveHundredPushes' ./node
@@ -50,4 +54,4 @@ test-page: build ## Drive the page in headless Chromium against a running kiln
 clean: ## Remove what builds and runs leave behind
 	rm -rf bin data
 
-.PHONY: help run build test race bench lint generate generate-check web test-page clean
+.PHONY: help run build test test-long race bench lint generate generate-check web test-page clean

@@ -75,10 +75,15 @@ func newMergeGroup(g *group, memory *ledger) *mergeGroup {
 	return &mergeGroup{g: g, users: map[uint32]int{}, trees: map[uint32]*mergeTree{}, rows: map[uint32]*mergeRows{}, memory: memory}
 }
 
+// alone says whether the group has one dataset, whose names and series are then all of the group's. That the source
+// names no other is not enough: others of the group may have been deleted, and their names must not live on. A sorted
+// group has trees for each of its datasets.
+func (g *mergeGroup) alone() bool { return g.datasets == 1 && len(g.users) == len(g.g.trees) }
+
 // whole tells whether all names of the group are used, by the inputs of its only dataset. Then no tree need be read to
 // find out.
 func (g *mergeGroup) whole(inputs []*input) bool {
-	return g.datasets == 1 && !slices.ContainsFunc(inputs, func(in *input) bool { return !in.whole() })
+	return g.alone() && !slices.ContainsFunc(inputs, func(in *input) bool { return !in.whole() })
 }
 
 // table returns the PROFILES table.

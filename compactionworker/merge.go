@@ -68,7 +68,7 @@ func (m *merge) open() ([]*block.Reader, error) {
 func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) (*storagev1.BlockMeta, error) {
 	sources := slices.DeleteFunc(slices.Clone(all), func(r *block.Reader) bool { return !slices.Contains(block.Tenants(r), tenant) })
 	header := block.Header{
-		ID: ulid.MustNew(ulid.Now(), rand.Reader).String(), Tenant: tenant, Shard: m.job.GetShard(), Level: m.job.GetLevel() + 1, Writer: m.worker.cfg.Name,
+		ID: ulid.MustNew(ulid.Now(), rand.Reader).String(), Tenant: tenant, Shard: m.job.GetShard(), Level: m.level(), Writer: m.worker.cfg.Name,
 	}
 	for _, r := range sources {
 		header.Sources = append(header.Sources, r.Meta().GetId())
@@ -82,6 +82,14 @@ func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) 
 		return nil, fmt.Errorf("block of tenant %s: %w", tenant, err)
 	}
 	return meta, nil
+}
+
+// level returns the level of the outputs. A metastore of an older build does not say.
+func (m *merge) level() uint32 {
+	if l := m.job.GetOutputLevel(); l != 0 {
+		return l
+	}
+	return m.job.GetLevel() + 1
 }
 
 func (m *merge) write(ctx context.Context, tenant string, sources []*block.Reader, w *block.Writer) (*storagev1.BlockMeta, error) {

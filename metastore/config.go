@@ -35,6 +35,15 @@ type Config struct {
 	Snapshots SnapshotConfig
 	// Sweep says when objects that nobody names leave it.
 	Sweep SweepConfig
+
+	// Retention says how long the data of a service is kept, by the time of its profiles; 0 is for ever. It is asked by
+	// the leader, may be called concurrently and may change its answers. Nil: everything is kept for ever.
+	Retention func(tenant, service string) time.Duration
+	// RetentionInterval is how often what is too old is looked for.
+	RetentionInterval time.Duration
+	// RewriteAfter is how long an object may hold data that retention dropped beside other data before it is rewritten.
+	RewriteAfter time.Duration
+
 	// Placement says when tenants and services are divided into more shards.
 	Placement placement.Config
 	// MemberLease is how long a member of the cluster is listed after it announced itself.
@@ -56,6 +65,9 @@ func DefaultConfig(dataDir string) Config {
 		Sweep:          SweepConfig{Interval: time.Hour, Age: 24 * time.Hour, Apart: time.Hour},
 		Placement:      placement.DefaultConfig(),
 		MemberLease:    15 * time.Second,
+
+		RetentionInterval: time.Minute,
+		RewriteAfter:      24 * time.Hour,
 	}
 }
 
@@ -75,6 +87,8 @@ func (c Config) Validate() error {
 		return errors.New("metastore: the interval of the sweep and the age of orphans must be positive")
 	case c.Placement.ShardRate <= 0 || c.Placement.Calm <= 0:
 		return errors.New("metastore: what a shard takes, and how long shards are kept, must be positive")
+	case c.Retention != nil && c.RetentionInterval <= 0 || c.RewriteAfter < 0:
+		return errors.New("metastore: the interval of retention must be positive, and the delay of rewriting not negative")
 	case c.MaxWaitingJobs <= 0:
 		return errors.New("metastore: the number of waiting jobs must be positive")
 	}

@@ -161,7 +161,12 @@ func (d *dispatcher) decide(now time.Time, polls map[*poll]int) (dec *decision, 
 		if planned, due, err = d.planner.Plan(tx, now, max(0, room)); err != nil {
 			return err
 		}
-		dec.next = sooner(leaseEnds, due)
+		rewrites, rewriteDue, err := d.planner.Rewrites(tx, d.m.machine.jobs, now, max(0, room-len(planned)), planned)
+		if err != nil {
+			return err
+		}
+		planned = append(planned, rewrites...)
+		dec.next = sooner(sooner(leaseEnds, due), rewriteDue)
 		return nil
 	})
 	dec.command.NewJobs = planned
@@ -221,7 +226,7 @@ func (d *dispatcher) accepted(dec *decision, result compaction.Assigned) (map[*p
 func (d *dispatcher) assignment(tx *fsm.Tx, j *storagev1.NewJob, token uint64) (*compactionv1.Assignment, error) {
 	a := &compactionv1.Assignment{
 		Job: j.GetId(), Token: token, LeaseMs: uint32(d.m.cfg.JobLease.Milliseconds()),
-		Tenant: j.GetTenant(), Shard: j.GetShard(), Level: j.GetLevel(),
+		Tenant: j.GetTenant(), Shard: j.GetShard(), Level: j.GetLevel(), OutputLevel: compaction.OutputLevel(j),
 	}
 	for _, source := range j.GetSources() {
 		id, err := ulid.ParseStrict(source)

@@ -9,7 +9,7 @@
 //	snapshots    snapshots of the state in the bucket
 //	rebuild      which objects an index has that is put together from the bucket alone
 //	fsck         compares the bucket with the index
-//	compaction   what waits to be merged, jobs, tombstones: steps of the state machine and the leader's planner
+//	compaction   what waits to be merged, jobs, tombstones, deletions: steps of the state machine and the leader's planner
 //	client       finds the leader, over a list of addresses
 //
 // What is durable goes through the log. What can be lost lives in the leader's memory, a term: the members and their
@@ -19,7 +19,7 @@
 // # Loops
 //
 // Run keeps these going: appendLoop batches concurrent registrations into one log entry, always; dispatchLoop plans jobs and hands
-// them out, shippingLoop stores snapshots of the state in the bucket, deletionLoop deletes what was replaced, and sweepLoop
+// them out, shippingLoop stores snapshots of the state in the bucket, deletionLoop deletes what was replaced, retentionLoop drops what is too old, and sweepLoop
 // finds objects that nobody names, while this member leads.
 //
 // Nothing leaves the bucket before a snapshot that is in it says why: so the newest snapshot and the objects together are
@@ -29,5 +29,5 @@
 //
 // FAILED_PRECONDITION with a NotLeader detail: nothing happened, ask there. ABORTED: the outcome is not known; repeat what
 // can be repeated. UNAVAILABLE: nothing happened, and this member cannot serve. FAILED_PRECONDITION without the detail: the
-// state refuses it. INVALID_ARGUMENT: it is wrong and stays wrong.
+// state refuses it. INVALID_ARGUMENT: it is wrong and stays wrong. OUT_OF_RANGE: data of that time was dropped.
 package metastore

@@ -8,6 +8,7 @@ import (
 
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/metastore/compaction"
+	"github.com/kilndb/kiln/metastore/index"
 	"github.com/kilndb/kiln/metastore/raftnode"
 )
 
@@ -29,10 +30,13 @@ func coded(err error) error {
 		return connect.NewError(connect.CodeAborted, err)
 	case errors.Is(err, raftnode.ErrUnavailable):
 		return connect.NewError(connect.CodeUnavailable, err)
+	case errors.Is(err, index.ErrDropped):
+		return connect.NewError(connect.CodeOutOfRange, err)
 	case refusal(err):
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	case errors.Is(err, compaction.ErrUnknownJob), errors.Is(err, compaction.ErrToken), errors.Is(err, compaction.ErrSources),
-		errors.Is(err, compaction.ErrSourceGone), errors.Is(err, compaction.ErrOutputs):
+		errors.Is(err, compaction.ErrSourceGone), errors.Is(err, compaction.ErrOutputs),
+		errors.Is(err, compaction.ErrDrop), errors.Is(err, errVersion):
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	}
 	return connect.NewError(connect.CodeInternal, err)

@@ -40,11 +40,20 @@ func (s indexService) AddSegments(ctx context.Context, req *connect.Request[meta
 			return nil, invalid(fmt.Sprintf("segments: %s has level %d; blocks come from compaction", m.GetId(), m.GetLevel()))
 		}
 	}
-	refused, err := s.m.append(ctx, segments)
-	if err := errors.Join(err, errors.Join(refused...)); err != nil {
+	result, err := s.m.append(ctx, segments)
+	if err := errors.Join(err, errors.Join(result.refused...)); err != nil {
 		return nil, coded(err)
 	}
-	return connect.NewResponse(&metastorev1.AddSegmentsResponse{}), nil
+	answer := &metastorev1.AddSegmentsResponse{}
+	for i, m := range segments {
+		for _, dataset := range result.dropped[i] {
+			d := m.GetDatasets()[dataset]
+			answer.Dropped = append(answer.Dropped, &metastorev1.DroppedDataset{
+				Segment: m.GetId(), Tenant: m.GetStrings()[d.GetTenant()], Service: m.GetStrings()[d.GetService()],
+			})
+		}
+	}
+	return connect.NewResponse(answer), nil
 }
 
 // Find answers from one view of the index.

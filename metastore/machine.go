@@ -32,11 +32,16 @@ func (m *machine) commands() fsm.Commands {
 	fsm.Handle(c, m.failJob)
 	fsm.Handle(c, m.deleteTombstones)
 	fsm.Handle(c, m.buryOrphans)
+	fsm.Handle(c, m.dropData)
 	return c
 }
 
-// added is the result of AddSegments: for each segment nil, or why it was refused.
-type added struct{ refused []error }
+// added is the result of AddSegments: for each segment nil, or why it was refused; and which of its datasets are not in
+// the index, because data as old as theirs was dropped.
+type added struct {
+	refused []error
+	dropped [][]int
+}
 
 // reported is the result of CompleteJob and FailJob: nil, or why it was refused.
 type reported struct{ refused error }
@@ -44,23 +49,42 @@ type reported struct{ refused error }
 func (m *machine) addSegments(tx *fsm.Tx, e fsm.Entry, body *storagev1.Command_AddSegments) (any, error) {
 	var result added
 	for _, segment := range body.AddSegments.GetSegments() {
-		isNew, err := m.index.Register(tx, e.Time, segment)
-		if err != nil && !refusal(err) {
+		refused, err := m.addSegment(tx, e.Time, segment)
+		if err != nil {
 			return nil, err
 		}
-		if isNew {
-			if err := m.jobs.Enqueue(tx, e.Time, segment); err != nil {
-				return nil, err
-			}
+		var dropped []int
+		if refused == nil {
+			dropped = m.index.Below(segment) // also of a segment that is registered again, whose first answer got lost
 		}
-		result.refused = append(result.refused, err)
+		result.refused, result.dropped = append(result.refused, refused), append(result.dropped, dropped)
 	}
 	return result, nil
 }
 
+// addSegment registers one segment and makes it wait for compaction.
+func (m *machine) addSegment(tx *fsm.Tx, now int64, segment *storagev1.BlockMeta) (refused, err error) {
+	entry, err := m.index.Register(tx, now, segment)
+	switch {
+	case errors.Is(err, index.ErrDropped):
+		return err, m.jobs.Reject(tx, now, segment)
+	case refusal(err):
+		return err, nil
+	case err != nil || entry == nil:
+		return nil, err
+	}
+	if len(entry.GetDatasets()) < len(segment.GetDatasets()) {
+		if err := m.jobs.MarkRefused(tx, now, segment, entry); err != nil {
+			return nil, err
+		}
+	}
+	return nil, m.jobs.Enqueue(tx, now, entry)
+}
+
 // refusal says whether the index refused an entry, as opposed to having failed.
 func refusal(err error) bool {
-	return errors.Is(err, index.ErrInvalid) || errors.Is(err, index.ErrWindow) || errors.Is(err, index.ErrBanned)
+	return errors.Is(err, index.ErrInvalid) || errors.Is(err, index.ErrWindow) || errors.Is(err, index.ErrBanned) ||
+		errors.Is(err, index.ErrDropped)
 }
 
 func (m *machine) assignJobs(tx *fsm.Tx, e fsm.Entry, body *storagev1.Command_AssignJobs) (any, error) {
@@ -77,8 +101,12 @@ func (m *machine) failJob(tx *fsm.Tx, _ fsm.Entry, body *storagev1.Command_FailJ
 	return reported{refused}, err
 }
 
-func (m *machine) deleteTombstones(tx *fsm.Tx, _ fsm.Entry, body *storagev1.Command_DeleteTombstones) (any, error) {
-	return nil, m.jobs.DeleteTombstones(tx, body.DeleteTombstones)
+func (m *machine) deleteTombstones(tx *fsm.Tx, e fsm.Entry, body *storagev1.Command_DeleteTombstones) (any, error) {
+	return nil, m.jobs.DeleteTombstones(tx, e.Time, body.DeleteTombstones)
+}
+
+func (m *machine) dropData(tx *fsm.Tx, e fsm.Entry, body *storagev1.Command_DropData) (any, error) {
+	return m.jobs.Drop(tx, e.Time, body.DropData)
 }
 
 // buriedOrphans is the result of BuryOrphans: how many were.

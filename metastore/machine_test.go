@@ -2,6 +2,7 @@ package metastore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -26,17 +27,21 @@ import (
 // model is what the state machine must be, as plain maps.
 type model struct {
 	live       map[string]*storagev1.BlockMeta
-	leaves     map[string][]string             // of each live entry: the segments that went into it
-	registered map[string]*storagev1.BlockMeta // segments that were accepted
+	leaves     map[string]map[string][]string  // of each dataset of each live entry: the segments that went into it
+	registered map[string]*storagev1.BlockMeta // segments that were accepted, without what was dropped since
 	waiting    map[string]bool
 	jobs       map[string]*modelJob
 	tombstones map[string]bool
+	floors     map[string]int64           // of a tenant, and of a tenant/service
+	rewrites   map[string]bool            // live entries whose objects hold dropped data
+	deletions  map[string]map[string]bool // of each deletion the objects that hold its data
 }
 
 type modelJob struct {
 	sources  []string
 	shard    uint32
 	level    uint32
+	rewrite  bool
 	running  bool
 	token    uint64
 	lease    int64
@@ -45,9 +50,38 @@ type modelJob struct {
 
 func newModel() *model {
 	return &model{
-		live: map[string]*storagev1.BlockMeta{}, leaves: map[string][]string{}, registered: map[string]*storagev1.BlockMeta{},
+		live: map[string]*storagev1.BlockMeta{}, leaves: map[string]map[string][]string{}, registered: map[string]*storagev1.BlockMeta{},
 		waiting: map[string]bool{}, jobs: map[string]*modelJob{}, tombstones: map[string]bool{},
+		floors: map[string]int64{}, rewrites: map[string]bool{}, deletions: map[string]map[string]bool{},
 	}
+}
+
+// datasetName returns the tenant and service of a dataset, as tenant/service.
+func datasetName(m *storagev1.BlockMeta, d *storagev1.Dataset) string {
+	return m.GetStrings()[d.GetTenant()] + "/" + m.GetStrings()[d.GetService()]
+}
+
+// drop returns m without the datasets for which gone says so, and their names.
+func drop(m *storagev1.BlockMeta, gone func(name string, d *storagev1.Dataset) bool) (left *storagev1.BlockMeta, names []string) {
+	left = proto.CloneOf(m)
+	left.Datasets = slices.DeleteFunc(left.Datasets, func(d *storagev1.Dataset) bool {
+		if gone(datasetName(m, d), d) {
+			names = append(names, datasetName(m, d))
+			return true
+		}
+		return false
+	})
+	return left, names
+}
+
+// below says whether a dataset is as old as dropped ones.
+func (m *model) below(name string, d *storagev1.Dataset) bool {
+	for _, key := range []string{name, name[:1]} {
+		if floor, ok := m.floors[key]; ok && d.GetMaxTime() < floor {
+			return true
+		}
+	}
+	return false
 }
 
 // system is a replica, the log that made it, and the model beside it.
@@ -66,7 +100,7 @@ func (s *system) id(at time.Time) string { return ulid.MustNew(ulid.Timestamp(at
 
 // apply proposes a command and returns its result.
 func (s *system) apply(cmd *storagev1.Command) any {
-	cmd.Version, cmd.Time = fsm.Version, s.now.UnixNano()
+	cmd.Version, cmd.Time = fsm.VersionOf(cmd), s.now.UnixNano()
 	if cmd.GetInitCluster() == nil {
 		cmd.Cluster = "c"
 	}
@@ -116,16 +150,123 @@ func (s *system) add(t *rapid.T) {
 			}
 			want = nil
 		}
-		if got := result.refused[i]; (want == nil) != (got == nil) {
+		left, dropped := drop(m, s.model.below)
+		want := want
+		if want == nil && len(left.Datasets) == 0 && s.model.registered[m.GetId()] == nil {
+			want = index.ErrDropped
+			s.model.tombstones[m.GetId()] = true
+		}
+		if got := result.refused[i]; !errors.Is(got, want) {
 			s.t.Fatalf("add %s: %v, want %v", m.GetId(), got, want)
 		}
-		if want == nil && s.model.registered[m.GetId()] == nil {
-			s.model.live[m.GetId()] = m
-			s.model.leaves[m.GetId()] = []string{m.GetId()}
-			s.model.registered[m.GetId()] = m
+		if want != nil {
+			continue
+		}
+		if len(result.dropped[i]) != len(dropped) {
+			s.t.Fatalf("add %s: datasets %v were dropped, want %v", m.GetId(), result.dropped[i], dropped)
+		}
+		if s.model.registered[m.GetId()] == nil {
+			s.model.live[m.GetId()] = left
+			s.model.leaves[m.GetId()] = map[string][]string{}
+			for _, d := range left.GetDatasets() {
+				s.model.leaves[m.GetId()][datasetName(left, d)] = []string{m.GetId()}
+			}
+			s.model.registered[m.GetId()] = left
 			s.model.waiting[m.GetId()] = true
+			if len(dropped) > 0 {
+				s.model.rewrites[m.GetId()] = true
+			}
 		}
 	}
+}
+
+// drop drops a tenant or a service by time, or all of it that is there, as retention or as a deletion.
+func (s *system) drop(t *rapid.T) {
+	d := &storagev1.Drop{
+		Tenant: rapid.SampledFrom([]string{"a", "b", "c", "absent"}).Draw(t, "tenant"), Before: rapid.Int64Range(0, 101).Draw(t, "before"),
+		Stored: rapid.Bool().Draw(t, "stored"),
+	}
+	key := d.Tenant
+	if rapid.Bool().Draw(t, "one service") {
+		service := rapid.SampledFrom([]string{"web", "db", "x"}).Draw(t, "service")
+		d.Service, key = &service, d.Tenant+"/"+service
+	}
+	cmd := &storagev1.DropData{Drops: []*storagev1.Drop{d}, RewriteAfter: int64(rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(t, "delay"))}
+	if rapid.Bool().Draw(t, "deletion") {
+		cmd.Deletion = s.id(s.now)
+		s.model.deletions[cmd.Deletion] = map[string]bool{}
+	}
+	s.model.floors[key] = max(s.model.floors[key], d.Before)
+	gone := func(name string, ds *storagev1.Dataset) bool {
+		return (name == key || name[:1] == key) && (d.Stored || ds.GetMaxTime() < d.Before)
+	}
+	var want compaction.Dropped
+	for _, id := range slices.Sorted(maps.Keys(s.model.live)) {
+		left, names := drop(s.model.live[id], gone)
+		if len(names) == 0 {
+			continue
+		}
+		for _, name := range names {
+			for _, leaf := range s.model.leaves[id][name] {
+				s.model.registered[leaf], _ = drop(s.model.registered[leaf], func(n string, _ *storagev1.Dataset) bool { return n == name })
+			}
+			delete(s.model.leaves[id], name)
+		}
+		if cmd.Deletion != "" {
+			s.model.deletions[cmd.Deletion][id] = true
+		}
+		s.dropped(id, left)
+		if len(left.Datasets) == 0 {
+			want.Gone++
+		} else {
+			want.Reduced++
+		}
+	}
+	for id := range s.model.rewrites { // of which it may have been dropped before
+		m := s.model.live[id]
+		if cmd.Deletion != "" && slices.ContainsFunc(m.GetGroups(), func(g *storagev1.Group) bool { return m.GetStrings()[g.GetTenant()] == d.Tenant }) &&
+			(d.Service == nil || slices.Contains(m.GetStrings(), d.GetService())) {
+			s.model.deletions[cmd.Deletion][id] = true
+		}
+	}
+	if got := s.apply(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: cmd}}).(compaction.Dropped); got != want {
+		s.t.Fatalf("drop %v: %+v, want %+v", cmd, got, want)
+	}
+	// Nothing that is ill-formed does anything.
+	bad := proto.CloneOf(cmd)
+	bad.Deletion = rapid.SampledFrom([]string{"nonsense", ""}).Draw(t, "bad deletion")
+	if bad.Deletion == "" {
+		bad.Drops[0].Before = s.now.UnixNano() + 1
+	}
+	if got := s.apply(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: bad}}).(compaction.Dropped); !errors.Is(got.Refused, compaction.ErrDrop) {
+		s.t.Fatalf("drop %v: %+v", bad, got)
+	}
+}
+
+// dropped does in the model what becomes of an entry that has lost datasets, and of the job that has claimed it.
+func (s *system) dropped(id string, left *storagev1.BlockMeta) {
+	over := len(left.Datasets) == 0
+	for job, j := range s.model.jobs {
+		if !slices.Contains(j.sources, id) {
+			continue
+		}
+		j.running, j.failures = false, 0
+		if over {
+			j.sources = slices.DeleteFunc(slices.Clone(j.sources), func(source string) bool { return source == id })
+		}
+		if len(j.sources) == 0 {
+			delete(s.model.jobs, job)
+		}
+	}
+	if !over {
+		s.model.live[id], s.model.rewrites[id] = left, true
+		return
+	}
+	delete(s.model.live, id)
+	delete(s.model.leaves, id)
+	delete(s.model.waiting, id)
+	delete(s.model.rewrites, id)
+	s.model.tombstones[id] = true
 }
 
 func within(id string, now time.Time) bool {
@@ -147,6 +288,11 @@ func (s *system) assign(t *rapid.T) {
 		if err != nil {
 			return err
 		}
+		rewrites, _, err := planner.Rewrites(tx, s.jobs, s.now, 5, jobs)
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, rewrites...)
 		cmd.NewJobs = jobs
 		running, _, err := s.jobs.Runnable(tx, s.now, 5, func(j *storagev1.Job) time.Time { return time.Unix(0, j.GetLeaseExpires()) })
 		for _, j := range running {
@@ -168,6 +314,14 @@ func (s *system) assign(t *rapid.T) {
 			break
 		}
 		cmd.NewJobs = append(cmd.NewJobs, &storagev1.NewJob{Id: s.id(s.now)})
+		for _, id := range slices.Sorted(maps.Keys(s.model.waiting)) {
+			if m := s.model.live[id]; !s.model.rewrites[id] {
+				cmd.NewJobs = append(cmd.NewJobs, &storagev1.NewJob{
+					Id: s.id(s.now), Tenant: m.GetStrings()[m.GetTenant()], Shard: m.GetShard(), Level: m.GetLevel(), Sources: []string{id}, Rewrite: true,
+				})
+				break
+			}
+		}
 		cmd.Assignments = append(cmd.Assignments, &storagev1.Assignment{Job: s.id(s.now), Worker: "w"}, &storagev1.Assignment{Job: "x", Worker: "w"})
 	}
 	result := s.apply(&storagev1.Command{Body: &storagev1.Command_AssignJobs{AssignJobs: cmd}}).(compaction.Assigned)
@@ -176,7 +330,7 @@ func (s *system) assign(t *rapid.T) {
 			s.t.Fatalf("new job %d of %d: %v", i, want, result.NewJobs[i])
 		}
 		if i < want {
-			s.model.jobs[n.GetId()] = &modelJob{sources: n.GetSources(), shard: n.GetShard(), level: n.GetLevel()}
+			s.model.jobs[n.GetId()] = &modelJob{sources: n.GetSources(), shard: n.GetShard(), level: n.GetLevel(), rewrite: n.GetRewrite()}
 			for _, id := range n.GetSources() {
 				if !s.model.waiting[id] {
 					s.t.Fatalf("source %s does not wait", id)
@@ -242,6 +396,9 @@ func (s *system) pick(t *rapid.T) (string, *modelJob) {
 
 func (s *system) outputs(j *modelJob) []*storagev1.BlockMeta {
 	a := &compactionv1.Assignment{Shard: j.shard, Level: j.level}
+	if j.rewrite {
+		a.Level = max(1, j.level) - 1
+	}
 	for _, id := range j.sources {
 		a.Sources = append(a.Sources, s.model.live[id])
 	}
@@ -286,18 +443,22 @@ func (s *system) complete(t *rapid.T) {
 		}
 		return
 	}
-	leaves := map[string][]string{} // by tenant: which segments had rows of it
+	leaves := map[string][]string{} // by dataset: which segments had rows of it
 	for _, source := range j.sources {
-		for _, name := range tenantsOf(s.model.live[source]) {
-			leaves[name] = append(leaves[name], s.model.leaves[source]...)
+		for name, segments := range s.model.leaves[source] {
+			leaves[name] = append(leaves[name], segments...)
 		}
 		delete(s.model.live, source)
 		delete(s.model.leaves, source)
+		delete(s.model.rewrites, source)
 		s.model.tombstones[source] = true
 	}
 	for _, m := range outputs {
 		s.model.live[m.GetId()] = m
-		s.model.leaves[m.GetId()] = leaves[m.GetStrings()[m.GetTenant()]]
+		s.model.leaves[m.GetId()] = map[string][]string{}
+		for _, d := range m.GetDatasets() {
+			s.model.leaves[m.GetId()][datasetName(m, d)] = leaves[datasetName(m, d)]
+		}
 		s.model.waiting[m.GetId()] = true
 	}
 	delete(s.model.jobs, id)
@@ -331,6 +492,9 @@ func (s *system) forget(*rapid.T) {
 	for _, d := range due {
 		ids = append(ids, d.GetId())
 		delete(s.model.tombstones, d.GetId())
+		for _, objects := range s.model.deletions {
+			delete(objects, d.GetId())
+		}
 	}
 	s.apply(&storagev1.Command{Body: &storagev1.Command_DeleteTombstones{DeleteTombstones: &storagev1.DeleteTombstones{Ids: ids}}})
 }
@@ -381,34 +545,49 @@ func (s *system) check(*rapid.T) {
 	if want := slices.Sorted(maps.Keys(m.live)); !slices.Equal(entries, want) {
 		s.t.Fatalf("the index has %v, want %v", entries, want)
 	}
-	for _, name := range tenants { // every segment exactly once for every tenant
+	for _, name := range []string{"a/web", "a/db", "b/web", "c/x"} { // every segment exactly once in every service
 		count := map[string]int{}
-		for id, e := range m.live {
-			if slices.Contains(tenantsOf(e), name) {
-				for _, leaf := range m.leaves[id] {
-					count[leaf]++
-				}
+		for id := range m.live {
+			for _, leaf := range m.leaves[id][name] {
+				count[leaf]++
 			}
 		}
 		for id, e := range m.registered {
 			want := 0
-			if slices.Contains(tenantsOf(e), name) {
+			if slices.ContainsFunc(e.GetDatasets(), func(d *storagev1.Dataset) bool { return datasetName(e, d) == name }) {
 				want = 1
 			}
 			if count[id] != want {
-				s.t.Fatalf("segment %s is in %d entries of tenant %s, want %d", id, count[id], name, want)
+				s.t.Fatalf("segment %s is in %d entries of %s, want %d", id, count[id], name, want)
 			}
 		}
 	}
+	s.checkDeletions()
 	s.checkJobs()
 }
 
-func tenantsOf(m *storagev1.BlockMeta) []string {
-	var names []string
-	for _, d := range m.GetDatasets() {
-		names = append(names, m.GetStrings()[d.GetTenant()])
+// checkDeletions compares what deletions wait for. One is finished when nothing holds its data, and never before.
+func (s *system) checkDeletions() {
+	if err := s.state.View(func(tx *fsm.Tx) error {
+		known := 0
+		err := s.jobs.Deletions(tx, func(d *storagev1.Deletion, remaining uint64) error {
+			known++
+			want := uint64(len(s.model.deletions[d.GetId()]))
+			if remaining != want || d.GetFinished() != 0 && want != 0 {
+				s.t.Fatalf("deletion %v waits for %d objects, want %d", d, remaining, want)
+			}
+			if d.GetFinished() == 0 && len(s.model.tombstones) == 0 && want == 0 {
+				s.t.Fatalf("deletion %v is not finished", d)
+			}
+			return nil
+		})
+		if known != len(s.model.deletions) {
+			s.t.Fatalf("there are %d deletions, want %d", known, len(s.model.deletions))
+		}
+		return err
+	}); err != nil {
+		s.t.Fatalf("deletions: %v", err)
 	}
-	return slices.Compact(names) // datasets are sorted
 }
 
 func (s *system) checkJobs() {
@@ -470,6 +649,7 @@ func (s *system) checkJobs() {
 		s.t.Fatalf("%d entries wait or are in a job, %d are live", len(owners), len(m.live))
 	}
 	want.Tombstones = len(m.tombstones)
+	want.Rewrites = len(m.rewrites)
 	got := s.jobs.Summary()
 	got.Finished = nil
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -494,7 +674,7 @@ func TestTheMachineIsItsModel(t *testing.T) {
 		}
 		s.apply(&storagev1.Command{Body: &storagev1.Command_InitCluster{InitCluster: &storagev1.InitCluster{Cluster: "c"}}})
 		rt.Repeat(map[string]func(*rapid.T){
-			"add": s.add, "assign": s.assign, "complete": s.complete, "fail": s.fail, "forget": s.forget,
+			"add": s.add, "assign": s.assign, "complete": s.complete, "fail": s.fail, "forget": s.forget, "drop": s.drop,
 			"wait": s.wait, "restore": s.restore, "reopen": s.reopen, "": s.check,
 		})
 		// The same log on a fresh replica, in other batches, makes the same state.

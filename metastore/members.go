@@ -59,6 +59,20 @@ func (m *members) count() int {
 	return len(m.byNode)
 }
 
+// commandVersion returns what the group's member of that id announced, or 1.
+func (m *members) commandVersion(id string) uint32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	version := uint32(0)
+	for _, a := range m.byNode {
+		// A member that was restarted is there twice for a lease: once by the build it had.
+		if g := a.member.GetMetastore(); g.GetId() == id && (version == 0 || g.GetCommandVersion() < version) {
+			version = g.GetCommandVersion()
+		}
+	}
+	return max(1, version)
+}
+
 func (m *members) leave(node string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,7 +16,9 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore/fsm"
@@ -125,8 +127,20 @@ func (m *Metastore) Workers() compactionv1connect.WorkerServiceHandler { return 
 // Jobs returns the handler of JobService.
 func (m *Metastore) Jobs() compactionv1connect.JobServiceHandler { return jobService{m} }
 
+// Deletions returns the handler of DeletionService.
+func (m *Metastore) Deletions() adminv1connect.DeletionServiceHandler { return deletionService{m} }
+
+// GroupMember returns how this member announces itself with the node's heartbeats: the leader uses a command that is new
+// only when all members of the group have said that they know it.
+func (m *Metastore) GroupMember() *metastorev1.GroupMember {
+	return &metastorev1.GroupMember{Id: m.node.ID(), CommandVersion: fsm.Version}
+}
+
 // Snapshot makes the group's log shorter now instead of at its threshold.
 func (m *Metastore) Snapshot(ctx context.Context) error { return m.node.Snapshot(ctx) }
+
+// State returns the handler of StateService.
+func (m *Metastore) State() adminv1connect.StateServiceHandler { return stateService{m} }
 
 // StateHash returns a hash of the replicated state. Members at the same log index have the same.
 func (m *Metastore) StateHash() ([32]byte, error) { return m.state.Hash() }
@@ -158,6 +172,7 @@ func (m *Metastore) lead(ctx context.Context) {
 	loops.Go(func() { m.deletionLoop(ctx, t.shipping) })
 	loops.Go(func() { m.shippingLoop(ctx, t.shipping) })
 	loops.Go(func() { m.sweepLoop(ctx, t.shipping) })
+	loops.Go(func() { m.retentionLoop(ctx) })
 	loops.Wait()
 }
 

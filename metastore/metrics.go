@@ -17,6 +17,7 @@ type metrics struct {
 	snapshotBytes prometheus.Gauge
 	orphans       *prometheus.GaugeVec
 	buried        prometheus.Counter
+	dropped       *prometheus.CounterVec
 }
 
 func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
@@ -51,8 +52,12 @@ func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
 			Name: "kiln_metastore_orphans_buried_total",
 			Help: "Orphans that were given to deletion.",
 		}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kiln_metastore_dropped_entries_total",
+			Help: "Objects that lost data, by cause (retention, deletion) and what became of their entry (gone, reduced).",
+		}, []string{"cause", "entry"}),
 	}
-	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, x.orphans, x.buried, stateCollector{m})
+	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, x.orphans, x.buried, x.dropped, stateCollector{m})
 	return x
 }
 
@@ -70,6 +75,7 @@ var (
 	jobsDesc       = prometheus.NewDesc("kiln_metastore_jobs", "Compaction jobs, by state.", []string{"state"}, nil)
 	tombstonesDesc = prometheus.NewDesc("kiln_metastore_tombstones", "Replaced objects that await their deletion.", nil, nil)
 	snapshotDesc   = prometheus.NewDesc("kiln_metastore_snapshot_age_seconds", "Age of the newest snapshot in the bucket, or of the leadership if there is none; on the leader only.", nil, nil)
+	rewritesDesc   = prometheus.NewDesc("kiln_metastore_rewrites", "Objects in the index that hold dropped data and await being rewritten.", nil, nil)
 	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
 )
 
@@ -78,7 +84,7 @@ type stateCollector struct{ m *Metastore }
 
 // Describe names the metrics.
 func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, snapshotDesc, membersDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, snapshotDesc, rewritesDesc, membersDesc} {
 		ch <- d
 	}
 }
@@ -103,6 +109,7 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(jobsDesc, float64(s.Running), "running")
 	gauge(jobsDesc, float64(s.Parked), "parked")
 	gauge(tombstonesDesc, float64(s.Tombstones))
+	gauge(rewritesDesc, float64(s.Rewrites))
 	if t := c.m.term.Load(); t != nil {
 		gauge(membersDesc, float64(t.members.count()))
 		gauge(snapshotDesc, time.Since(time.Unix(0, t.shipping.newest.Load())).Seconds())

@@ -2,7 +2,9 @@ package metastore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -17,11 +19,42 @@ const (
 	// cheap, little enough that an entry is stored and sent in milliseconds.
 	batchSegments = 512
 	batchBytes    = 4 << 20
+	// batchesInFlight is how many log entries of registrations are under way at a time: one is stored in the log while the
+	// one before is applied. More of them would be smaller for the same callers.
+	batchesInFlight = 4
 )
+
+// errVersion is returned when not every member of the group is known to understand a command.
+var errVersion = errors.New("command is too new for the group")
+
+// understood returns the newest version of the command set that every member of the group understands. One that has not
+// announced itself may be of the first build.
+func (m *Metastore) understood() uint32 {
+	ids, err := m.node.GroupIDs()
+	if err != nil {
+		return 1
+	}
+	least, t := uint32(fsm.Version), m.term.Load()
+	for _, id := range ids {
+		if id == m.node.ID() {
+			continue
+		}
+		if t == nil {
+			return 1
+		}
+		least = min(least, t.members.commandVersion(id))
+	}
+	return least
+}
 
 // propose sends a command through the log and returns its result.
 func propose[Result any](ctx context.Context, m *Metastore, cmd *storagev1.Command) (result Result, err error) {
-	cmd.Version, cmd.Cluster, cmd.Time = fsm.Version, m.state.Position().Cluster, time.Now().UnixNano()
+	cmd.Version, cmd.Cluster, cmd.Time = fsm.VersionOf(cmd), m.state.Position().Cluster, time.Now().UnixNano()
+	if cmd.GetVersion() > 1 {
+		if known := m.understood(); cmd.GetVersion() > known {
+			return result, fmt.Errorf("%w: %T is of version %d, members of the group are known to understand %d", errVersion, cmd.GetBody(), cmd.GetVersion(), known)
+		}
+	}
 	if cmd.GetCluster() == "" && cmd.GetInitCluster() == nil {
 		return result, fmt.Errorf("%w: the cluster has no name yet", raftnode.ErrUnavailable)
 	}
@@ -55,12 +88,12 @@ type appending struct {
 }
 
 type appended struct {
-	refused []error // per segment
-	err     error
+	added
+	err error
 }
 
 // append registers segments, together with those of other callers.
-func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta) ([]error, error) {
+func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta) (added, error) {
 	a := &appending{segments: segments, answer: make(chan appended, 1)}
 	for _, s := range segments {
 		a.size += proto.Size(s)
@@ -68,27 +101,39 @@ func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta)
 	select {
 	case m.appends <- a:
 	case <-m.ended:
-		return nil, fmt.Errorf("%w: closed", raftnode.ErrUnavailable)
+		return added{}, fmt.Errorf("%w: closed", raftnode.ErrUnavailable)
 	case <-ctx.Done():
-		return nil, ctx.Err() // it was not proposed
+		return added{}, ctx.Err() // it was not proposed
 	}
 	select {
 	case done := <-a.answer:
-		return done.refused, done.err
+		return done.added, done.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", raftnode.ErrUnknown, ctx.Err())
+		return added{}, fmt.Errorf("%w: %w", raftnode.ErrUnknown, ctx.Err())
 	}
 }
 
-// appendLoop proposes what callers wait with, one log entry at a time: a lone caller is served at once, and while its entry
-// is being stored the others gather.
+// appendLoop proposes what callers wait with, a few log entries at a time: a lone caller is served at once, and while
+// entries are being stored the others gather.
 func (m *Metastore) appendLoop(ctx context.Context) {
+	var flying sync.WaitGroup
+	defer flying.Wait()
 	defer close(m.ended)
+	free := make(chan struct{}, batchesInFlight)
 	for {
 		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		select {
 		case a := <-m.appends:
-			// Callers are told what became of it, also while stopping: raft's answer comes in any case.
-			m.appendBatch(context.WithoutCancel(ctx), m.gather(a))
+			batch := m.gather(a)
+			flying.Go(func() {
+				// Callers are told what became of it, also while stopping: raft's answer comes in any case.
+				m.appendBatch(context.WithoutCancel(ctx), batch)
+				<-free
+			})
 		case <-ctx.Done():
 			return
 		}
@@ -133,7 +178,9 @@ func (m *Metastore) appendBatch(ctx context.Context, batch []*appending) {
 	for _, a := range batch {
 		done := appended{err: err}
 		if err == nil {
-			done.refused, result.refused = result.refused[:len(a.segments)], result.refused[len(a.segments):]
+			n := len(a.segments)
+			done.refused, result.refused = result.refused[:n], result.refused[n:]
+			done.dropped, result.dropped = result.dropped[:n], result.dropped[n:]
 		}
 		a.answer <- done
 	}

@@ -49,20 +49,20 @@ type history struct {
 	t       *testing.T
 	random  *rand.Rand
 	bucket  objstore.Bucket
-	content map[string]map[leaf]bool // of every object, by id
-	acked   map[leaf]bool
+	content map[string]map[portion]bool // of every object, by id
+	acked   map[portion]bool
 	late    []*storagev1.BlockMeta     // segments that are stored and not registered yet
 	held    []*compactionv1.Assignment // by workers that are slow
 	*running
 	steps []string
 }
 
-// leaf is what one segment has of one tenant.
-type leaf struct{ segment, tenant string }
+// portion is what one segment has of one tenant.
+type portion struct{ segment, tenant string }
 
 var historyTenants = []string{"a", "b", "c"}
 
-func (h *history) put(m *storagev1.BlockMeta, content map[leaf]bool) {
+func (h *history) put(m *storagev1.BlockMeta, content map[portion]bool) {
 	h.t.Helper()
 	h.content[m.GetId()] = content
 	if err := h.bucket.Put(h.t.Context(), block.Key(m), encoded(m)); err != nil {
@@ -73,12 +73,12 @@ func (h *history) put(m *storagev1.BlockMeta, content map[leaf]bool) {
 // push stores a segment, and registers it unless the writer dies, or is slow.
 func (h *history) push() {
 	var ds []dataset
-	content := map[leaf]bool{}
+	content := map[portion]bool{}
 	id := newID()
 	for _, name := range historyTenants {
 		if h.random.Intn(2) == 0 {
 			ds = append(ds, dataset{name, "web", 1, 2})
-			content[leaf{id, name}] = true
+			content[portion{id, name}] = true
 		}
 	}
 	if len(ds) == 0 {
@@ -137,7 +137,7 @@ func (h *history) attempt(a *compactionv1.Assignment, uploads int, report bool) 
 	slices.SortFunc(outputs, func(x, y *storagev1.BlockMeta) int { return strings.Compare(tenantName(x), tenantName(y)) })
 	for i, m := range outputs {
 		m.Sources = nil
-		content := map[leaf]bool{}
+		content := map[portion]bool{}
 		for _, s := range a.GetSources() {
 			if !slices.Contains(tenantsOf(s), tenantName(m)) {
 				continue
@@ -227,11 +227,11 @@ func (h *history) wipe(dir string) Rebuilt {
 	return report
 }
 
-// check counts every leaf in the answers.
+// check counts every portion in the answers.
 func (h *history) check() {
 	h.t.Helper()
 	for _, name := range historyTenants {
-		count := map[leaf]int{}
+		count := map[portion]int{}
 		for _, id := range h.ids(name) {
 			for l := range h.content[id] {
 				if l.tenant == name {
@@ -279,7 +279,7 @@ func TestAWipedMetastoreIsRebuiltExactly(t *testing.T) {
 				h := &history{
 					t: t, random: rand.New(rand.NewSource(seed)),
 					bucket:  &skewed{memory.New(), time.Duration(rand.New(rand.NewSource(seed)).Intn(5)-2) * 12 * time.Hour},
-					content: map[string]map[leaf]bool{}, acked: map[leaf]bool{},
+					content: map[string]map[portion]bool{}, acked: map[portion]bool{},
 				}
 				h.start(filepath.Join(dir, "0"))
 				for round := 1; round <= 3; round++ {
@@ -446,4 +446,13 @@ func total(levels []index.Level) (entries int) {
 		entries += int(l.Entries)
 	}
 	return entries
+}
+
+// tenantsOf returns the tenants that an object has data of.
+func tenantsOf(m *storagev1.BlockMeta) []string {
+	var names []string
+	for _, d := range m.GetDatasets() {
+		names = append(names, m.GetStrings()[d.GetTenant()])
+	}
+	return slices.Compact(names) // datasets are sorted
 }

@@ -57,6 +57,8 @@ type Config struct {
 	SnapshotsKept    int
 	// SweepDryRun counts objects that nobody names, and leaves them in the bucket.
 	SweepDryRun bool
+	// Retention is how long profiles are kept, by their own time; 0 is for ever.
+	Retention time.Duration
 }
 
 // DefaultConfig is the whole system in one process on ./data.
@@ -95,6 +97,7 @@ func (c Config) Validate() error {
 	check(c.Shards > 0 && c.Shards <= 1<<16, "--shards: %d is not in 1..65536", c.Shards)
 	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)
 	check(c.CompactAfter > 0, "--compact-after: %s is not positive", c.CompactAfter)
+	check(c.Retention >= 0, "--retention: %s is negative", c.Retention)
 	check(c.DeleteAfter > 0, "--delete-after: %s is not positive", c.DeleteAfter)
 	check(c.HeaderTimeout > 0 && c.BodyTimeout > 0, "timeouts %s of headers and %s of bodies: both must be positive", c.HeaderTimeout, c.BodyTimeout)
 	check(c.MaxConnections > 0, "--max-connections: %d is not positive", c.MaxConnections)

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
@@ -113,18 +114,21 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 
 	// The metastore, here or elsewhere.
 	var store metastoreClient
+	var group *metastorev1.GroupMember
 	if cfg.plays(Metastore) {
 		m, err := n.openMetastore(bucket)
 		if err != nil {
 			return nil, err
 		}
 		n.held = append(n.held, m)
-		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs()}
+		group = m.GroupMember()
+		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions()}
 		n.group.Add("metastore", m)
 		n.ready = append(n.ready, check{"metastore", m.Ready})
 		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
 		n.serveInternal(metastorev1connect.NewMembershipServiceHandler(m.Membership()))
 		n.serveBucket(m)
+		n.serveInternal(adminv1connect.NewStateServiceHandler(m.State()))
 		path, handler := compactionv1connect.NewWorkerServiceHandler(m.Workers())
 		n.serveInternal(path, handler)
 		n.serveInternal(compactionv1connect.WorkerServicePollProcedure, endWith(closing, handler))
@@ -132,7 +136,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		store = metastoreclient.New(cfg.Metastore, n.client)
 	}
 	members := &members{
-		self:      &metastorev1.Member{Node: n.id, Address: n.advertised(), Roles: roleNames(cfg.Roles)},
+		self:      n.member(group),
 		metastore: store, log: n.log("members"), shards: cfg.Shards, closing: closing,
 	}
 	n.group.Add("members", members)
@@ -194,6 +198,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.public.Handle(path, n.question(handler))
 	}
 	n.serveJobs(store)
+	n.serveDeletions(store)
 
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()

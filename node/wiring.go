@@ -11,8 +11,10 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
 	"github.com/kilndb/kiln/compactionworker"
 	"github.com/kilndb/kiln/distributor"
@@ -32,6 +34,7 @@ type metastoreClient interface {
 	metastorev1connect.MembershipServiceClient
 	compactionv1connect.WorkerServiceClient
 	compactionv1connect.JobServiceClient
+	adminv1connect.DeletionServiceClient
 }
 
 // localMetastore is the metastore of this process: its handlers are its clients.
@@ -40,6 +43,7 @@ type localMetastore struct {
 	metastorev1connect.MembershipServiceHandler
 	compactionv1connect.WorkerServiceHandler
 	compactionv1connect.JobServiceHandler
+	adminv1connect.DeletionServiceHandler
 }
 
 // serveOTLP adds what OpenTelemetry's exporters call.
@@ -143,6 +147,11 @@ const (
 	pingTimeout = 5 * time.Second
 )
 
+// member is how this node is announced; group says which member of the metastore's group it is, if it is one.
+func (n *Node) member(group *metastorev1.GroupMember) *metastorev1.Member {
+	return &metastorev1.Member{Node: n.id, Address: n.advertised(), Roles: roleNames(n.cfg.Roles), Metastore: group}
+}
+
 // transport speaks HTTP/2 without TLS to other nodes: many calls share a connection.
 func transport(network Network) *http.Transport {
 	t := &http.Transport{
@@ -178,6 +187,9 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	cfg.Levels[0].MaxAge = n.cfg.CompactAfter
 	cfg.Snapshots.Interval, cfg.Snapshots.Keep = n.cfg.SnapshotInterval, n.cfg.SnapshotsKept
 	cfg.Sweep.DryRun = n.cfg.SweepDryRun
+	if keep := n.cfg.Retention; keep > 0 {
+		cfg.Retention = func(string, string) time.Duration { return keep }
+	}
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
 }
 

@@ -81,12 +81,17 @@ func (w *Writer) storeWith(ctx context.Context, e *encoder, shard uint32, seg *s
 	if err := w.put(ctx, block.Key(meta), e); err != nil {
 		return w.failed(seg, reasonPut, connect.CodeUnavailable, "the object store does not take the segment", err)
 	}
-	if err := w.register(ctx, meta); err != nil {
+	dropped, err := w.register(ctx, meta)
+	if err != nil {
+		if connect.CodeOf(err) == connect.CodeOutOfRange {
+			return w.failed(seg, reasonIndex, connect.CodeInvalidArgument, deletedMessage, err)
+		}
 		if !ambiguous(err) {
 			return w.failed(seg, reasonIndex, connect.CodeInternal, "the index refuses the segment", err)
 		}
 		return w.failed(seg, reasonIndex, connect.CodeUnavailable, "the index does not confirm the segment", err)
 	}
+	w.failDropped(seg, shard, dropped)
 	profiles := seg.unanswered()
 	w.metrics.written(size, profiles)
 	w.log.Debug("segment written", "id", meta.GetId(), "shard", shard, "bytes", size, "profiles", profiles)
@@ -225,19 +230,41 @@ func (w *Writer) drop(p *part) {
 	p.head, p.bytes = nil, 0
 }
 
-// register has the index commit the segment. It is proposed again until the deadline while the outcome is not known.
-func (w *Writer) register(ctx context.Context, meta *storagev1.BlockMeta) error {
+// deletedMessage is what clients are told of profiles as old as data that was deleted.
+const deletedMessage = "profiles of that time were deleted, and no others are taken in their place"
+
+// failDropped answers the pushes of the tenants whose datasets the index did not take. It does not know which of a
+// tenant's pushes they came with; what else those brought is stored, as may be with any push that fails.
+func (w *Writer) failDropped(seg *segment, shard uint32, dropped []*metastorev1.DroppedDataset) {
+	for _, d := range dropped {
+		for _, p := range seg.parts {
+			if string(p.tenant) != d.GetTenant() || p.err != nil {
+				continue
+			}
+			w.metrics.failed(reasonIndex, p.profiles)
+			w.log.Warn("the index did not take a part of a segment", "tenant", p.tenant, "service", d.GetService(), "shard", shard, "segment", d.GetSegment())
+			p.err = connect.NewError(connect.CodeInvalidArgument, errors.New(deletedMessage))
+		}
+	}
+}
+
+// register has the index commit the segment, and returns the datasets that it did not take. It is proposed again until
+// the deadline while the outcome is not known.
+func (w *Writer) register(ctx context.Context, meta *storagev1.BlockMeta) (dropped []*metastorev1.DroppedDataset, err error) {
 	request := &metastorev1.AddSegmentsRequest{Segments: []*storagev1.BlockMeta{meta}}
 	for attempt := 1; ; attempt++ {
 		err := w.attempt(ctx, func(ctx context.Context) error {
-			_, err := w.index.AddSegments(ctx, connect.NewRequest(request))
+			answer, err := w.index.AddSegments(ctx, connect.NewRequest(request))
+			if err == nil {
+				dropped = answer.Msg.GetDropped()
+			}
 			return err
 		})
 		if err == nil {
-			return nil
+			return dropped, nil
 		}
 		if !ambiguous(err) || !w.pause(ctx, attempt) {
-			return fmt.Errorf("register segment %s, attempt %d: %w", meta.GetId(), attempt, err)
+			return nil, fmt.Errorf("register segment %s, attempt %d: %w", meta.GetId(), attempt, err)
 		}
 		w.log.Warn("segment not registered, proposing it again", "id", meta.GetId(), "attempt", attempt, "error", err)
 	}

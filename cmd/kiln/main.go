@@ -20,6 +20,7 @@ type commands struct {
 	Push    pushCommand    `cmd:"" help:"Send pprof files to a server."`
 	Query   queryCommands  `cmd:"" help:"Ask a server for flame graphs, top functions, profiles, time series and labels."`
 	Jobs    jobsCommand    `cmd:"" help:"Show compaction: jobs, levels, and objects that wait for deletion."`
+	Delete  deleteCommands `cmd:"" help:"Delete a tenant or a service, for good."`
 	Block   blockCommands  `cmd:"" help:"Inspect, verify and export an object of the bucket."`
 	Config  configCommands `cmd:"" help:"Check configuration before a server reads it."`
 	Bucket  bucketCommands `cmd:"" help:"Rebuild the index from the bucket, and check one against the other."`

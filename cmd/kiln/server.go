@@ -33,6 +33,7 @@ type serverCommand struct {
 	SnapshotInterval    time.Duration `default:"1h" help:"Store a snapshot of the index in the bucket this often; more often while replaced objects wait for it to be deleted."`
 	SnapshotsKept       int           `default:"24" help:"Snapshots of the index that stay in the bucket."`
 	SweepDryRun         bool          `help:"Count objects that nobody names (kiln_metastore_orphans) and leave them in the bucket."`
+	Retention           time.Duration `default:"0" help:"Delete profiles this long after their own time, such as 720h. Default: never."`
 	LogLevel            slog.Level    `default:"INFO" help:"Least level to log: DEBUG, INFO, WARN, ERROR."`
 }
 
@@ -85,7 +86,7 @@ func (c *serverCommand) config() (node.Config, error) {
 	cfg.Roles, cfg.Metastore, cfg.Bucket, cfg.Shards = roles, c.Metastore, c.Bucket, c.Shards
 	cfg.SelfProfile, cfg.SelfProfileInterval, cfg.MultiTenant = c.SelfProfile, c.SelfProfileInterval, c.MultiTenant
 	cfg.MaxConnections, cfg.LimitsFile = c.MaxConnections, c.LimitsFile
-	cfg.CompactAfter, cfg.DeleteAfter = c.CompactAfter, c.DeleteAfter
+	cfg.CompactAfter, cfg.DeleteAfter, cfg.Retention = c.CompactAfter, c.DeleteAfter, c.Retention
 	cfg.SnapshotInterval, cfg.SnapshotsKept = c.SnapshotInterval, c.SnapshotsKept
 	cfg.SweepDryRun = c.SweepDryRun
 	return cfg, nil

@@ -10,6 +10,8 @@ import (
 
 	"connectrpc.com/connect"
 
+	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
+	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
@@ -44,6 +46,7 @@ type remote struct {
 	members metastorev1connect.MembershipServiceClient
 	workers compactionv1connect.WorkerServiceClient
 	jobs    compactionv1connect.JobServiceClient
+	deletes adminv1connect.DeletionServiceClient
 }
 
 var (
@@ -51,6 +54,7 @@ var (
 	_ metastorev1connect.MembershipServiceClient = (*Client)(nil)
 	_ compactionv1connect.WorkerServiceClient    = (*Client)(nil)
 	_ compactionv1connect.JobServiceClient       = (*Client)(nil)
+	_ adminv1connect.DeletionServiceClient       = (*Client)(nil)
 )
 
 // New returns a client of the metastore at addresses, at least one. An address without a scheme is spoken to in plain HTTP.
@@ -107,6 +111,25 @@ func (c *Client) Fail(ctx context.Context, req *connect.Request[compactionv1.Fai
 // List shows jobs.
 func (c *Client) List(ctx context.Context, req *connect.Request[compactionv1.ListRequest]) (*connect.Response[compactionv1.ListResponse], error) {
 	return call(ctx, c, req, func(r *remote) method[compactionv1.ListRequest, compactionv1.ListResponse] { return r.jobs.List })
+}
+
+// Delete begins a deletion. One whose outcome is not known may be begun again.
+func (c *Client) Delete(ctx context.Context, req *connect.Request[adminv1.DeleteRequest]) (*connect.Response[adminv1.DeleteResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[adminv1.DeleteRequest, adminv1.DeleteResponse] { return r.deletes.Delete })
+}
+
+// GetDeletion shows one deletion.
+func (c *Client) GetDeletion(ctx context.Context, req *connect.Request[adminv1.GetDeletionRequest]) (*connect.Response[adminv1.GetDeletionResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[adminv1.GetDeletionRequest, adminv1.GetDeletionResponse] {
+		return r.deletes.GetDeletion
+	})
+}
+
+// ListDeletions shows deletions.
+func (c *Client) ListDeletions(ctx context.Context, req *connect.Request[adminv1.ListDeletionsRequest]) (*connect.Response[adminv1.ListDeletionsResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[adminv1.ListDeletionsRequest, adminv1.ListDeletionsResponse] {
+		return r.deletes.ListDeletions
+	})
 }
 
 type method[Req, Res any] func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error)
@@ -224,6 +247,7 @@ func (c *Client) remote(address string) *remote {
 			members: metastorev1connect.NewMembershipServiceClient(c.http, url, c.options...),
 			workers: compactionv1connect.NewWorkerServiceClient(c.http, url, c.options...),
 			jobs:    compactionv1connect.NewJobServiceClient(c.http, url, c.options...),
+			deletes: adminv1connect.NewDeletionServiceClient(c.http, url, c.options...),
 		}
 		c.remotes[address] = r
 	}

@@ -82,7 +82,7 @@ func (s *State) sources(tx *bbolt.Tx, j *storagev1.Job) (sources []*storagev1.Bl
 	return sources, nil, nil
 }
 
-// checkOutputs trusts no worker: the outputs must be new objects, one level higher, in the job's shard, made from exactly
+// checkOutputs trusts no worker: the outputs must be new objects, of the job's output level, in the job's shard, made from exactly
 // its sources, and have every dataset that those have.
 func (s *State) checkOutputs(tx *bbolt.Tx, j *storagev1.Job, sources, outputs []*storagev1.BlockMeta) error {
 	var ids, from []string
@@ -90,10 +90,12 @@ func (s *State) checkOutputs(tx *bbolt.Tx, j *storagev1.Job, sources, outputs []
 		switch {
 		case s.known(tx, m):
 			return fmt.Errorf("%w: id %s is not new", ErrOutputs, m.GetId())
-		case m.GetLevel() != j.GetJob().GetLevel()+1:
-			return fmt.Errorf("%w: %s has level %d, want %d", ErrOutputs, m.GetId(), m.GetLevel(), j.GetJob().GetLevel()+1)
+		case m.GetLevel() != OutputLevel(j.GetJob()):
+			return fmt.Errorf("%w: %s has level %d, want %d", ErrOutputs, m.GetId(), m.GetLevel(), OutputLevel(j.GetJob()))
 		case m.GetShard() != j.GetJob().GetShard():
 			return fmt.Errorf("%w: %s has shard %d, want %d", ErrOutputs, m.GetId(), m.GetShard(), j.GetJob().GetShard())
+		case len(s.entries.Below(m)) > 0:
+			return fmt.Errorf("%w: %s has data that was deleted", ErrOutputs, m.GetId())
 		}
 		ids = append(ids, m.GetId())
 		from = append(from, m.GetSources()...)
@@ -128,6 +130,9 @@ func (s *State) swap(tx *bbolt.Tx, now int64, j *storagev1.Job, sources, outputs
 		if err := s.entries.Remove(tx, m); err != nil {
 			return err
 		}
+		if err := s.rewritten(tx, m); err != nil {
+			return err
+		}
 		if err := s.bury(tx, now, m, j.GetJob().GetId()); err != nil {
 			return err
 		}
@@ -153,12 +158,17 @@ func (s *State) orphan(tx *bbolt.Tx, now int64, cmd *storagev1.CompleteJob) erro
 		if s.known(tx, m) {
 			continue
 		}
-		if err := s.entries.Ban(tx, ulid.MustParseStrict(m.GetId())); err != nil {
-			return err
-		}
-		if err := s.bury(tx, now, m, ""); err != nil {
+		if err := s.Reject(tx, now, m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Reject makes a tombstone for an object that the index does not know and never will.
+func (s *State) Reject(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) error {
+	if err := s.entries.Ban(tx, ulid.MustParseStrict(m.GetId())); err != nil {
+		return err
+	}
+	return s.bury(tx, now, m, "")
 }

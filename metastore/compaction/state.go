@@ -42,6 +42,9 @@ var (
 	// ErrOutputs is returned when outputs are not what the job asks for.
 	ErrOutputs = errors.New("wrong outputs")
 
+	// ErrDrop is returned when a command to drop data is not well-formed, or would drop what is newer than itself.
+	ErrDrop = errors.New("data cannot be dropped")
+
 	// ErrNotRunnable is returned when a job may not be assigned: its lease is not over, or it is parked.
 	ErrNotRunnable = errors.New("job cannot be assigned")
 )
@@ -51,6 +54,10 @@ var (
 	jobsBucket       = []byte("jobs")
 	tombstonesBucket = []byte("tombstones")
 	replacedBucket   = []byte("replaced")
+	rewritesBucket   = []byte("rewrites")
+	dueBucket        = []byte("rewrites-due")
+	deletionsBucket  = []byte("deletions")
+	deletingBucket   = []byte("deleting")
 )
 
 // Entries is what compaction needs of the index.
@@ -65,6 +72,11 @@ type Entries interface {
 	// Ban makes sure that a new id is never registered; Banned says whether that happened.
 	Ban(tx *bbolt.Tx, id ulid.ULID) error
 	Banned(tx *bbolt.Tx, id ulid.ULID) bool
+	// Drop takes what d names off the index, and calls changed for every entry that had some of it, ordered by id: with
+	// the entry as it was, and as it is now, nil if it is gone.
+	Drop(tx *bbolt.Tx, d *storagev1.Drop, changed func(before, after *storagev1.BlockMeta) error) error
+	// Below returns the datasets of an object, as indexes, that are as old as dropped ones.
+	Below(m *storagev1.BlockMeta) []int
 }
 
 // State is the state of compaction. Methods that take a writing transaction are for the state machine, one at a time;
@@ -82,6 +94,7 @@ type State struct {
 type Summary struct {
 	Waiting, Running, Parked int // jobs
 	Tombstones               int
+	Rewrites                 int        // entries whose objects hold dropped data
 	Finished                 []Finished // latest last, at most FinishedKept
 }
 
@@ -107,7 +120,10 @@ func (s *State) Summary() Summary { return *s.published.Load() }
 
 // Buckets names the buckets of compaction.
 func (s *State) Buckets() []string {
-	return []string{string(waitingBucket), string(jobsBucket), string(tombstonesBucket), string(replacedBucket)}
+	return []string{
+		string(waitingBucket), string(jobsBucket), string(tombstonesBucket), string(replacedBucket),
+		string(rewritesBucket), string(dueBucket), string(deletionsBucket), string(deletingBucket),
+	}
 }
 
 // Load counts what is there. It forgets the finished jobs.
@@ -121,6 +137,7 @@ func (s *State) Load(tx *bbolt.Tx, _ uint64) error {
 		return err
 	}
 	s.next.Tombstones = tx.Bucket(tombstonesBucket).Stats().KeyN
+	s.next.Rewrites = tx.Bucket(rewritesBucket).Stats().KeyN
 	s.Commit(0)
 	return nil
 }

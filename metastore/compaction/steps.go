@@ -55,6 +55,9 @@ func (s *State) create(tx *bbolt.Tx, now int64, n *storagev1.NewJob) (refused, e
 	if len(ids) == 0 || len(distinct(n.GetSources())) != len(ids) {
 		return fmt.Errorf("%w: none, or one twice", ErrSources), nil
 	}
+	if n.GetRewrite() && (len(ids) != 1 || tx.Bucket(rewritesBucket).Get(ids[0][:]) == nil) {
+		return fmt.Errorf("%w: %v needs no rewriting", ErrSources, n.GetSources()), nil
+	}
 	for _, source := range ids {
 		if _, err := claim(tx, q, source); err != nil {
 			return nil, err
@@ -94,6 +97,14 @@ func (s *State) assign(tx *bbolt.Tx, index uint64, now int64, a *storagev1.Assig
 		Failures: j.GetFailures(), LastFailure: j.GetLastFailure(), Created: j.GetCreated(), Assigned: now,
 	}
 	return nil, s.putJob(tx, j, next)
+}
+
+// OutputLevel returns the level of a job's outputs.
+func OutputLevel(j *storagev1.NewJob) uint32 {
+	if j.GetRewrite() {
+		return max(1, j.GetLevel())
+	}
+	return j.GetLevel() + 1
 }
 
 // Fail gives a job back to the queue.

@@ -64,7 +64,11 @@ func (s *State) BuryOrphans(tx *bbolt.Tx, now int64, cmd *storagev1.BuryOrphans)
 }
 
 // DeleteTombstones forgets objects that are deleted from the bucket. What is forgotten already is no error.
-func (s *State) DeleteTombstones(tx *bbolt.Tx, cmd *storagev1.DeleteTombstones) error {
+func (s *State) DeleteTombstones(tx *bbolt.Tx, now int64, cmd *storagev1.DeleteTombstones) error {
+	open, err := openDeletions(tx)
+	if err != nil {
+		return err
+	}
 	for _, text := range cmd.GetIds() {
 		id, err := ulid.ParseStrict(text)
 		if err != nil {
@@ -81,8 +85,13 @@ func (s *State) DeleteTombstones(tx *bbolt.Tx, cmd *storagev1.DeleteTombstones) 
 			return err
 		}
 		s.next.Tombstones--
+		for _, d := range open {
+			if err := tx.Bucket(deletingBucket).Delete(deletingKey(d.GetId(), id)); err != nil {
+				return err
+			}
+		}
 	}
-	return nil
+	return s.finishDeletions(tx, now, open)
 }
 
 // Tombstones returns at most limit tombstones of objects that were replaced at before or earlier, oldest first, and when

@@ -18,6 +18,11 @@ type queue struct {
 	level  uint32
 }
 
+// queueOf returns the queue of an object.
+func queueOf(m *storagev1.BlockMeta) queue {
+	return queue{m.GetStrings()[m.GetTenant()], m.GetShard(), m.GetLevel()}
+}
+
 // waiter is an entry that no job has claimed yet.
 type waiter struct {
 	queue
@@ -41,7 +46,7 @@ func (s *State) Enqueue(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) error {
 	if err != nil {
 		return fmt.Errorf("enqueue %q: %w", m.GetId(), err)
 	}
-	q := queue{m.GetStrings()[m.GetTenant()], m.GetShard(), m.GetLevel()}
+	q := queueOf(m)
 	value := binary.BigEndian.AppendUint64(appendTime(nil, now), m.GetSize())
 	return tx.Bucket(waitingBucket).Put(append(q.prefix(), id[:]...), value)
 }

@@ -10,8 +10,27 @@ import (
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 )
 
-// Version is the newest version of the command set that this build applies, and the one it writes.
-const Version = 1
+// Version is the newest version of the command set that this build applies. What each version added:
+//
+//	1  all that is not named below
+//	2  DropData; jobs that rewrite
+const Version = 2
+
+// VersionOf returns the least version of the command set that has a command. It is what a command is written with, so that
+// members of an older build go on as long as nothing newer is asked for.
+func VersionOf(cmd *storagev1.Command) uint32 {
+	switch body := cmd.GetBody().(type) {
+	case *storagev1.Command_DropData:
+		return 2
+	case *storagev1.Command_AssignJobs:
+		for _, j := range body.AssignJobs.GetNewJobs() {
+			if j.GetRewrite() {
+				return 2
+			}
+		}
+	}
+	return 1
+}
 
 // Entry is what a handler may know of the log entry besides its command.
 type Entry struct {

@@ -81,6 +81,7 @@ type FSM struct {
 	position atomic.Pointer[Position]
 	stalled  atomic.Pointer[error]
 	halt     atomic.Pointer[error]
+	wanted   wantedHashes
 	halted   chan struct{} // closed when halt is set
 	closing  chan struct{}
 	close    sync.Once
@@ -244,8 +245,17 @@ func (f *FSM) transact(logs []*raft.Log, results []any) (applied int, err error)
 		}
 	}()
 	for ; applied < len(logs); applied++ {
-		if results[applied], err = f.applyOne(tx, logs[applied], &position); err != nil {
+		l := logs[applied]
+		if l.Index > position.Index {
+			if err := f.wanted.answer(tx, position, l.Index-1); err != nil {
+				return applied, fmt.Errorf("%w: %w", errCommit, err)
+			}
+		}
+		if results[applied], err = f.applyOne(tx, l, &position); err != nil {
 			return applied, err
+		}
+		if err := f.wanted.answer(tx, position, l.Index); err != nil {
+			return applied, fmt.Errorf("%w: %w", errCommit, err)
 		}
 	}
 	if err := errors.Join(putPosition(tx, position), f.points.Hit("apply/before-commit")); err != nil {

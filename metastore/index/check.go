@@ -20,6 +20,9 @@ var (
 
 	// ErrBanned is returned when an object of that id was refused before, and is being deleted.
 	ErrBanned = errors.New("entry was refused before")
+
+	// ErrDropped is returned when data as old as all of an object's was deleted.
+	ErrDropped = errors.New("data of that time was deleted")
 )
 
 // maxLevel bounds what an entry may claim: far more compactions than there are levels.

@@ -1,6 +1,7 @@
 // Package index is the record of every object that kiln can answer from, by data time.
 //
-// There are two halves. In bbolt, written only by the state machine: "entries", the BlockMeta of each live object under
+// There are two halves. In bbolt, written only by the state machine: "entries", the BlockMeta of each live object, less the
+// datasets that were dropped from it, under
 // the 16 bytes of its ULID, and "seen", every id that was registered in the last Window, so that registering an object
 // twice counts it once, also after a compaction has replaced it. In memory: View, an immutable value that is replaced
 // as a whole when a transaction is durable. Find reads a View without a lock, and sees all of a compaction's swap or
@@ -9,6 +10,13 @@
 // A View is three levels of one persistent tree: tenant, service, and the service's datasets ordered by time. Adding
 // an entry copies the path to each of its datasets and shares the rest, so its cost grows with the logarithm of the
 // number of entries. Every node knows the range of time below it, which is how Find skips what cannot overlap.
+//
+// # Dropping
+//
+// Drop takes the datasets of a tenant or a service off their entries, and stores a floor: a dataset whose newest profile is
+// older than its floor is not registered any more, so that late data does not bring back what was deleted. Floors only
+// rise, and there is one per service or tenant of which anything was ever dropped. A dataset of which some rows are below
+// the floor stays whole.
 //
 // # Sharp edges
 //

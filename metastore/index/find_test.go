@@ -96,7 +96,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 					return
 				}
 				live = append(live, m)
-				x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}})
+				x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
 			},
 			"remove": func(t *rapid.T) {
 				if len(live) == 0 {
@@ -105,7 +105,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 				i := rapid.IntRange(0, len(live)-1).Draw(t, "i")
 				m := proto.CloneOf(live[i]) // as it comes out of the file
 				live = slices.Delete(live, i, i+1)
-				x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}, removed: true})
+				x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
 			},
 			"": func(t *rapid.T) {
 				x.Commit(x.View().Index() + 1)
@@ -139,7 +139,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 			},
 		})
 		for _, m := range live {
-			x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}, removed: true})
+			x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
 		}
 		if x.Commit(1); x.View().tenants != nil {
 			t.Fatalf("an empty index has tenants")
@@ -151,13 +151,13 @@ func TestAnOldViewStaysAsItWas(t *testing.T) {
 	x := New()
 	for i := range 100 {
 		m := meta(ulid.MustNew(uint64(i), rand.Reader), int64(i), int64(i), map[string][]string{"a": {"web"}})
-		x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}})
+		x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
 	}
 	x.Commit(1)
 	old := x.View()
 	want := old.Find(Query{Tenants: []string{"a"}})
 	for _, m := range want[:50] {
-		x.pending = append(x.pending, change{entry: &entry{ulid.MustParse(m.Id), m}, removed: true})
+		x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
 	}
 	x.Commit(2)
 	if got := old.Find(Query{Tenants: []string{"a"}}); !slices.Equal(got, want) {
@@ -171,7 +171,7 @@ func TestAnOldViewStaysAsItWas(t *testing.T) {
 func TestEdgesOfTime(t *testing.T) {
 	x := New()
 	m := meta(ulid.MustNew(1, rand.Reader), 10, 20, map[string][]string{"a": {"web"}})
-	x.pending = []change{{entry: &entry{ulid.MustParse(m.Id), m}}}
+	x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
 	x.Commit(1)
 	for _, c := range []struct {
 		start, end int64
@@ -193,7 +193,8 @@ func large(n int) *Index {
 		entries[i] = largeEntry(i)
 	}
 	x := New()
-	x.view.Store(newView(1, entries))
+	x.next = newView(1, entries)
+	x.view.Store(x.next)
 	return x
 }
 
@@ -229,7 +230,7 @@ func BenchmarkAdd(b *testing.B) {
 	x := large(n)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		x.pending = []change{{entry: largeEntry(n + i)}}
+		x.next = x.next.with(largeEntry(n + i))
 		x.Commit(1)
 	}
 }
@@ -241,5 +242,28 @@ func BenchmarkNewView(b *testing.B) {
 	}
 	for b.Loop() {
 		newView(1, entries)
+	}
+}
+
+// A filter without a bit says that no series has any label, one with all bits that every pair may be there.
+func TestFindSkipsWhatTheFilterExcludes(t *testing.T) {
+	x := New()
+	for i, filter := range [][]byte{{0, 0, 0}, {0xff, 0xff, 0xff}, nil} {
+		m := meta(ulid.MustNew(uint64(i), rand.Reader), 1, 2, map[string][]string{"a": {"db", "web"}})
+		m.Datasets[1].LabelFilter = filter
+		x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
+	}
+	x.Commit(1)
+	for sel, want := range map[string]int{
+		"{}": 6, `{namespace="x"}`: 5, `{service_name="web",namespace="x"}`: 2, `{service_name="db",namespace="x"}`: 3,
+		`{namespace!="x"}`: 6, `{namespace=~"x|y"}`: 6, `{namespace=""}`: 6, `{__profile_type__="x"}`: 6, `{namespace="x",pod="y"}`: 5,
+	} {
+		got := 0
+		for _, m := range x.View().Find(Query{Tenants: []string{"a"}, Selector: selector(t, sel)}) {
+			got += len(m.GetDatasets())
+		}
+		if got != want {
+			t.Errorf("%s finds %d datasets, want %d", sel, got, want)
+		}
 	}
 }

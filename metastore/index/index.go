@@ -23,55 +23,56 @@ const forgetBatch = 64
 var (
 	entriesBucket = []byte("entries") // id → BlockMeta
 	seenBucket    = []byte("seen")    // id → 0, or 1 if it is banned
+	floorsBucket  = []byte("floors")  // tenant, 0, 0 or 1 and service → time i64: what is older was dropped
 )
 
 // Index is the index: its buckets, and the view that is published of them. Methods that take a transaction are for the
 // state machine, one at a time; View may be called by anybody.
 type Index struct {
-	view    atomic.Pointer[View]
-	pending []change
-}
-
-// change is what a transaction did, to be published once it is durable.
-type change struct {
-	entry   *entry
-	removed bool
+	view atomic.Pointer[View]
+	next *View // of the transaction that is running; published once that is durable
 }
 
 // New returns an index that knows nothing until Load.
 func New() *Index {
-	x := &Index{}
-	x.view.Store(&View{})
+	x := &Index{next: &View{}}
+	x.view.Store(x.next)
 	return x
 }
 
 // View returns the newest published view.
 func (x *Index) View() *View { return x.view.Load() }
 
-// Register adds an object at the command's time now and says whether it is new. An id that was registered before is no
-// error and changes nothing. ErrInvalid, ErrWindow and ErrBanned are refusals; any other error means that the state is damaged.
-func (x *Index) Register(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) (added bool, err error) {
+// Register adds an object at the command's time now, without the datasets that are Below a floor, and returns the entry;
+// nil for an id that was registered before, which is no error and changes nothing. ErrInvalid, ErrWindow, ErrBanned and
+// ErrDropped are refusals; any other error means that the state is damaged.
+func (x *Index) Register(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) (added *storagev1.BlockMeta, err error) {
 	if err := Check(m); err != nil {
-		return false, err
+		return nil, err
 	}
 	id, err := ParseID(m.GetId())
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if x.Banned(tx, id) {
-		return false, fmt.Errorf("%w: %s", ErrBanned, m.GetId())
+		return nil, fmt.Errorf("%w: %s", ErrBanned, m.GetId())
 	}
 	if x.Known(tx, id) {
-		return false, nil
+		return nil, nil
 	}
 	// Milliseconds, because an id's time may be beyond the reach of nanoseconds.
 	if age := time.Unix(0, now).UnixMilli() - int64(id.Time()); age > Window.Milliseconds() || age < -Window.Milliseconds() {
-		return false, fmt.Errorf("%w: the id %s was made %d ms before now", ErrWindow, m.GetId(), age)
+		return nil, fmt.Errorf("%w: the id %s was made %d ms before now", ErrWindow, m.GetId(), age)
+	}
+	if below := x.Below(m); len(below) == len(m.GetDatasets()) {
+		return nil, fmt.Errorf("%w: all of %s", ErrDropped, m.GetId())
+	} else if len(below) > 0 {
+		m = without(m, below)
 	}
 	if err := x.Put(tx, m); err != nil {
-		return false, err
+		return nil, err
 	}
-	return true, x.forget(tx, now)
+	return m, x.forget(tx, now)
 }
 
 // Put adds a checked object whose id is new.
@@ -80,6 +81,14 @@ func (x *Index) Put(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
 	if err != nil {
 		return err
 	}
+	if err := store(tx, id, m); err != nil {
+		return err
+	}
+	x.next = x.next.with(&entry{id, m})
+	return tx.Bucket(seenBucket).Put(id[:], []byte{0})
+}
+
+func store(tx *bbolt.Tx, id ulid.ULID, m *storagev1.BlockMeta) error {
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode entry %s: %w", m.GetId(), err)
@@ -87,8 +96,7 @@ func (x *Index) Put(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
 	if err := tx.Bucket(entriesBucket).Put(id[:], value); err != nil {
 		return fmt.Errorf("put entry %s: %w", m.GetId(), err)
 	}
-	x.pending = append(x.pending, change{entry: &entry{id, m}})
-	return tx.Bucket(seenBucket).Put(id[:], []byte{0})
+	return nil
 }
 
 // Get returns the entry of id, or nil. The message is the caller's.
@@ -109,7 +117,7 @@ func (x *Index) Remove(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
 	if err := tx.Bucket(entriesBucket).Delete(id[:]); err != nil {
 		return fmt.Errorf("remove entry %s: %w", m.GetId(), err)
 	}
-	x.pending = append(x.pending, change{entry: &entry{id, m}, removed: true})
+	x.next = x.next.without(&entry{id, m})
 	return nil
 }
 
@@ -180,11 +188,12 @@ func (x *Index) forget(tx *bbolt.Tx, now int64) error {
 }
 
 // Buckets names the index's buckets.
-func (x *Index) Buckets() []string { return []string{string(entriesBucket), string(seenBucket)} }
+func (x *Index) Buckets() []string {
+	return []string{string(entriesBucket), string(seenBucket), string(floorsBucket)}
+}
 
 // Load rebuilds the view from the entries alone.
 func (x *Index) Load(tx *bbolt.Tx, index uint64) error {
-	x.pending = nil
 	var entries []*entry
 	if err := tx.Bucket(entriesBucket).ForEach(func(k, v []byte) error {
 		m, err := decode(k, v)
@@ -199,28 +208,24 @@ func (x *Index) Load(tx *bbolt.Tx, index uint64) error {
 	}); err != nil {
 		return err
 	}
-	x.view.Store(newView(index, entries))
+	x.next = newView(index, entries)
+	if err := x.loadFloors(tx); err != nil {
+		return err
+	}
+	x.view.Store(x.next)
 	return nil
 }
 
 // Commit publishes what the transaction changed.
 func (x *Index) Commit(index uint64) {
-	view := *x.view.Load()
-	next := &view
-	for _, c := range x.pending {
-		if c.removed {
-			next = next.without(c.entry)
-		} else {
-			next = next.with(c.entry)
-		}
-	}
+	next := *x.next
 	next.index = index
-	x.pending = nil
-	x.view.Store(next)
+	x.next = &next
+	x.view.Store(x.next)
 }
 
 // Rollback forgets what the transaction changed.
-func (x *Index) Rollback() { x.pending = nil }
+func (x *Index) Rollback() { x.next = x.view.Load() }
 
 func decode(key, value []byte) (*storagev1.BlockMeta, error) {
 	if len(key) != len(ulid.ULID{}) {

@@ -129,3 +129,11 @@ func (n *node[T]) overlap(start, end int64, visit func(T)) {
 	}
 	n.right.overlap(start, end, visit)
 }
+
+// visit calls yield for the elements in order, until it returns false; it returns whether all were visited.
+func (n *node[T]) visit(yield func(T) bool) bool {
+	return n == nil || n.left.visit(yield) && yield(n.item) && n.right.visit(yield)
+}
+
+// all iterates over the elements in order.
+func (n *node[T]) all(yield func(T) bool) { n.visit(yield) }

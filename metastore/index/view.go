@@ -10,6 +10,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/labels"
 )
 
@@ -17,6 +18,7 @@ import (
 type View struct {
 	index   uint64
 	tenants *node[tenantNode]
+	floors  *node[floor]
 	levels  []Level
 }
 
@@ -34,8 +36,27 @@ type Query struct {
 	Tenants []string
 	// Unix nanoseconds of profile time: Start inclusive, End exclusive. 0 and 0 means any time.
 	Start, End int64
-	// Matchers of the service name decide; all others let everything pass.
+	// Matchers of the service name decide. Of others those that ask for one value drop datasets whose label filter says
+	// that no series has it; all else passes.
 	Selector labels.Selector
+}
+
+// mayMatch returns a function that says whether a dataset may have a series that the selector chooses, by its filter.
+func (q Query) mayMatch() func(span) bool {
+	var asked labels.Selector
+	for _, m := range q.Selector {
+		if m.IsEqual() && m.Name() != labels.ServiceName {
+			asked = append(asked, m)
+		}
+	}
+	return func(s span) bool {
+		for _, m := range asked {
+			if !block.MayMatch(s.entry.meta, s.entry.meta.GetDatasets()[s.dataset], m.Name(), m.Value()) {
+				return false
+			}
+		}
+		return true
+	}
 }
 
 // Find returns the entries that have a dataset in the query, ordered by id, each with only those datasets. The
@@ -45,7 +66,12 @@ func (v *View) Find(q Query) []*storagev1.BlockMeta {
 		q.Start, q.End = math.MinInt64, math.MaxInt64
 	}
 	var hits []span
-	collect := func(s span) { hits = append(hits, s) }
+	may := q.mayMatch()
+	collect := func(s span) {
+		if may(s) {
+			hits = append(hits, s)
+		}
+	}
 	tenants := slices.Compact(slices.Sorted(slices.Values(q.Tenants)))
 	for _, name := range tenants {
 		t, ok := v.tenants.get(newTenant(name, nil))
@@ -86,6 +112,11 @@ func (e *entry) pick(hits []span) *storagev1.BlockMeta {
 	for i, h := range hits {
 		datasets[i] = m.GetDatasets()[h.dataset]
 	}
+	return withDatasets(m, datasets)
+}
+
+// withDatasets returns an entry that has only these of its datasets.
+func withDatasets(m *storagev1.BlockMeta, datasets []*storagev1.Dataset) *storagev1.BlockMeta {
 	return &storagev1.BlockMeta{
 		Id: m.GetId(), Tenant: m.GetTenant(), Shard: m.GetShard(), Level: m.GetLevel(),
 		MinTime: m.GetMinTime(), MaxTime: m.GetMaxTime(), Sources: m.GetSources(), Writer: m.GetWriter(), Size: m.GetSize(),
@@ -189,7 +220,7 @@ func newView(index uint64, entries []*entry) *View {
 
 // with returns the view with the entry's datasets.
 func (v *View) with(e *entry) *View {
-	next := &View{index: v.index, tenants: v.tenants, levels: v.counted(e, 1)}
+	next := &View{index: v.index, tenants: v.tenants, floors: v.floors, levels: v.counted(e, 1)}
 	for i := range e.meta.GetDatasets() {
 		next.edit(e, i, (*node[span]).put)
 	}
@@ -198,7 +229,7 @@ func (v *View) with(e *entry) *View {
 
 // without returns the view without the entry's datasets.
 func (v *View) without(e *entry) *View {
-	next := &View{index: v.index, tenants: v.tenants, levels: v.counted(e, -1)}
+	next := &View{index: v.index, tenants: v.tenants, floors: v.floors, levels: v.counted(e, -1)}
 	for i := range e.meta.GetDatasets() {
 		next.edit(e, i, (*node[span]).remove)
 	}

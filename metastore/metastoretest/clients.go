@@ -5,6 +5,8 @@ import (
 
 	"connectrpc.com/connect"
 
+	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
+	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
@@ -16,6 +18,7 @@ var (
 	_ metastorev1connect.MembershipServiceClient = (*Server)(nil)
 	_ compactionv1connect.WorkerServiceClient    = (*Server)(nil)
 	_ compactionv1connect.JobServiceClient       = (*Server)(nil)
+	_ adminv1connect.DeletionServiceClient       = (*Server)(nil)
 )
 
 // AddSegments registers segments.
@@ -61,4 +64,19 @@ func (s *Server) Fail(ctx context.Context, req *connect.Request[compactionv1.Fai
 // List shows jobs.
 func (s *Server) List(ctx context.Context, req *connect.Request[compactionv1.ListRequest]) (*connect.Response[compactionv1.ListResponse], error) {
 	return s.Metastore().Jobs().List(ctx, req)
+}
+
+// Delete begins a deletion.
+func (s *Server) Delete(ctx context.Context, req *connect.Request[adminv1.DeleteRequest]) (*connect.Response[adminv1.DeleteResponse], error) {
+	return s.Metastore().Deletions().Delete(ctx, req)
+}
+
+// GetDeletion shows a deletion.
+func (s *Server) GetDeletion(ctx context.Context, req *connect.Request[adminv1.GetDeletionRequest]) (*connect.Response[adminv1.GetDeletionResponse], error) {
+	return s.Metastore().Deletions().GetDeletion(ctx, req)
+}
+
+// ListDeletions shows deletions.
+func (s *Server) ListDeletions(ctx context.Context, req *connect.Request[adminv1.ListDeletionsRequest]) (*connect.Response[adminv1.ListDeletionsResponse], error) {
+	return s.Metastore().Deletions().ListDeletions(ctx, req)
 }

@@ -47,6 +47,11 @@ func Start(t testing.TB, bucket metastore.Bucket, change ...func(*metastore.Conf
 	return s
 }
 
+// Retention makes a metastore drop what is older than keep says, and rewrite objects of which a part was dropped.
+func Retention(keep func(tenant, service string) time.Duration, rewriteAfter time.Duration) func(*metastore.Config) {
+	return func(c *metastore.Config) { c.Retention, c.RewriteAfter = keep, rewriteAfter }
+}
+
 // Metastore returns the metastore that runs now.
 func (s *Server) Metastore() *metastore.Metastore {
 	s.mu.Lock()

@@ -134,6 +134,22 @@ func (n *Node) transport(out *logger) (raft.Transport, error) {
 	return t, nil
 }
 
+// ID returns the id of this member in the group.
+func (n *Node) ID() string { return n.cfg.id() }
+
+// GroupIDs returns the ids of all members of the group.
+func (n *Node) GroupIDs() ([]string, error) {
+	f := n.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, fmt.Errorf("read the group's members: %w", err)
+	}
+	var ids []string
+	for _, s := range f.Configuration().Servers {
+		ids = append(ids, string(s.ID))
+	}
+	return ids, nil
+}
+
 // syncDir makes durable that the files in dir exist.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -193,8 +193,10 @@ type Assignment struct {
 	Tenant string `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Shard  uint32 `protobuf:"varint,5,opt,name=shard,proto3" json:"shard,omitempty"`
 	// Level of the sources.
-	Level         uint32          `protobuf:"varint,6,opt,name=level,proto3" json:"level,omitempty"`
-	Sources       []*v1.BlockMeta `protobuf:"bytes,7,rep,name=sources,proto3" json:"sources,omitempty"`
+	Level   uint32          `protobuf:"varint,6,opt,name=level,proto3" json:"level,omitempty"`
+	Sources []*v1.BlockMeta `protobuf:"bytes,7,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Level of the outputs.
+	OutputLevel   uint32 `protobuf:"varint,8,opt,name=output_level,json=outputLevel,proto3" json:"output_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -276,6 +278,13 @@ func (x *Assignment) GetSources() []*v1.BlockMeta {
 		return x.Sources
 	}
 	return nil
+}
+
+func (x *Assignment) GetOutputLevel() uint32 {
+	if x != nil {
+		return x.OutputLevel
+	}
+	return 0
 }
 
 type RenewRequest struct {
@@ -986,7 +995,7 @@ const file_kiln_compaction_v1_compaction_proto_rawDesc = "" +
 	"\bcapacity\x18\x02 \x01(\rR\bcapacity\x12\x17\n" +
 	"\await_ms\x18\x03 \x01(\rR\x06waitMs\"P\n" +
 	"\fPollResponse\x12@\n" +
-	"\vassignments\x18\x01 \x03(\v2\x1e.kiln.compaction.v1.AssignmentR\vassignments\"\xc9\x01\n" +
+	"\vassignments\x18\x01 \x03(\v2\x1e.kiln.compaction.v1.AssignmentR\vassignments\"\xec\x01\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
@@ -995,7 +1004,8 @@ const file_kiln_compaction_v1_compaction_proto_rawDesc = "" +
 	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05shard\x18\x05 \x01(\rR\x05shard\x12\x14\n" +
 	"\x05level\x18\x06 \x01(\rR\x05level\x124\n" +
-	"\asources\x18\a \x03(\v2\x1a.kiln.storage.v1.BlockMetaR\asources\"Y\n" +
+	"\asources\x18\a \x03(\v2\x1a.kiln.storage.v1.BlockMetaR\asources\x12!\n" +
+	"\foutput_level\x18\b \x01(\rR\voutputLevel\"Y\n" +
 	"\fRenewRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x121\n" +
 	"\x06leases\x18\x02 \x03(\v2\x19.kiln.compaction.v1.LeaseR\x06leases\"/\n" +

@@ -69,7 +69,10 @@ func (x *AddSegmentsRequest) GetSegments() []*v1.BlockMeta {
 }
 
 type AddSegmentsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The datasets that are not in the index because data as old as theirs was deleted. A segment of which nothing else
+	// is left is refused as a whole.
+	Dropped       []*DroppedDataset `protobuf:"bytes,1,rep,name=dropped,proto3" json:"dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -104,6 +107,74 @@ func (*AddSegmentsResponse) Descriptor() ([]byte, []int) {
 	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{1}
 }
 
+func (x *AddSegmentsResponse) GetDropped() []*DroppedDataset {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+type DroppedDataset struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the segment.
+	Segment       string `protobuf:"bytes,1,opt,name=segment,proto3" json:"segment,omitempty"`
+	Tenant        string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Service       string `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DroppedDataset) Reset() {
+	*x = DroppedDataset{}
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DroppedDataset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DroppedDataset) ProtoMessage() {}
+
+func (x *DroppedDataset) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DroppedDataset.ProtoReflect.Descriptor instead.
+func (*DroppedDataset) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DroppedDataset) GetSegment() string {
+	if x != nil {
+		return x.Segment
+	}
+	return ""
+}
+
+func (x *DroppedDataset) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *DroppedDataset) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
 type FindRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At least one.
@@ -121,7 +192,7 @@ type FindRequest struct {
 
 func (x *FindRequest) Reset() {
 	*x = FindRequest{}
-	mi := &file_kiln_metastore_v1_index_proto_msgTypes[2]
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -133,7 +204,7 @@ func (x *FindRequest) String() string {
 func (*FindRequest) ProtoMessage() {}
 
 func (x *FindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_index_proto_msgTypes[2]
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -146,7 +217,7 @@ func (x *FindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindRequest.ProtoReflect.Descriptor instead.
 func (*FindRequest) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{2}
+	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *FindRequest) GetTenants() []string {
@@ -197,7 +268,7 @@ type FindResponse struct {
 
 func (x *FindResponse) Reset() {
 	*x = FindResponse{}
-	mi := &file_kiln_metastore_v1_index_proto_msgTypes[3]
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -209,7 +280,7 @@ func (x *FindResponse) String() string {
 func (*FindResponse) ProtoMessage() {}
 
 func (x *FindResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_index_proto_msgTypes[3]
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -222,7 +293,7 @@ func (x *FindResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindResponse.ProtoReflect.Descriptor instead.
 func (*FindResponse) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{3}
+	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FindResponse) GetEntries() []*v1.BlockMeta {
@@ -250,7 +321,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_kiln_metastore_v1_index_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -262,7 +333,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_index_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -275,7 +346,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{4}
+	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NotLeader) GetLeader() string {
@@ -291,8 +362,13 @@ const file_kiln_metastore_v1_index_proto_rawDesc = "" +
 	"\n" +
 	"\x1dkiln/metastore/v1/index.proto\x12\x11kiln.metastore.v1\x1a\x1bkiln/storage/v1/block.proto\"L\n" +
 	"\x12AddSegmentsRequest\x126\n" +
-	"\bsegments\x18\x01 \x03(\v2\x1a.kiln.storage.v1.BlockMetaR\bsegments\"\x15\n" +
-	"\x13AddSegmentsResponse\"\x81\x01\n" +
+	"\bsegments\x18\x01 \x03(\v2\x1a.kiln.storage.v1.BlockMetaR\bsegments\"R\n" +
+	"\x13AddSegmentsResponse\x12;\n" +
+	"\adropped\x18\x01 \x03(\v2!.kiln.metastore.v1.DroppedDatasetR\adropped\"\\\n" +
+	"\x0eDroppedDataset\x12\x18\n" +
+	"\asegment\x18\x01 \x01(\tR\asegment\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x18\n" +
+	"\aservice\x18\x03 \x01(\tR\aservice\"\x81\x01\n" +
 	"\vFindRequest\x12\x18\n" +
 	"\atenants\x18\x01 \x03(\tR\atenants\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x03R\x05start\x12\x10\n" +
@@ -320,27 +396,29 @@ func file_kiln_metastore_v1_index_proto_rawDescGZIP() []byte {
 	return file_kiln_metastore_v1_index_proto_rawDescData
 }
 
-var file_kiln_metastore_v1_index_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_kiln_metastore_v1_index_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_kiln_metastore_v1_index_proto_goTypes = []any{
 	(*AddSegmentsRequest)(nil),  // 0: kiln.metastore.v1.AddSegmentsRequest
 	(*AddSegmentsResponse)(nil), // 1: kiln.metastore.v1.AddSegmentsResponse
-	(*FindRequest)(nil),         // 2: kiln.metastore.v1.FindRequest
-	(*FindResponse)(nil),        // 3: kiln.metastore.v1.FindResponse
-	(*NotLeader)(nil),           // 4: kiln.metastore.v1.NotLeader
-	(*v1.BlockMeta)(nil),        // 5: kiln.storage.v1.BlockMeta
+	(*DroppedDataset)(nil),      // 2: kiln.metastore.v1.DroppedDataset
+	(*FindRequest)(nil),         // 3: kiln.metastore.v1.FindRequest
+	(*FindResponse)(nil),        // 4: kiln.metastore.v1.FindResponse
+	(*NotLeader)(nil),           // 5: kiln.metastore.v1.NotLeader
+	(*v1.BlockMeta)(nil),        // 6: kiln.storage.v1.BlockMeta
 }
 var file_kiln_metastore_v1_index_proto_depIdxs = []int32{
-	5, // 0: kiln.metastore.v1.AddSegmentsRequest.segments:type_name -> kiln.storage.v1.BlockMeta
-	5, // 1: kiln.metastore.v1.FindResponse.entries:type_name -> kiln.storage.v1.BlockMeta
-	0, // 2: kiln.metastore.v1.IndexService.AddSegments:input_type -> kiln.metastore.v1.AddSegmentsRequest
-	2, // 3: kiln.metastore.v1.IndexService.Find:input_type -> kiln.metastore.v1.FindRequest
-	1, // 4: kiln.metastore.v1.IndexService.AddSegments:output_type -> kiln.metastore.v1.AddSegmentsResponse
-	3, // 5: kiln.metastore.v1.IndexService.Find:output_type -> kiln.metastore.v1.FindResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	6, // 0: kiln.metastore.v1.AddSegmentsRequest.segments:type_name -> kiln.storage.v1.BlockMeta
+	2, // 1: kiln.metastore.v1.AddSegmentsResponse.dropped:type_name -> kiln.metastore.v1.DroppedDataset
+	6, // 2: kiln.metastore.v1.FindResponse.entries:type_name -> kiln.storage.v1.BlockMeta
+	0, // 3: kiln.metastore.v1.IndexService.AddSegments:input_type -> kiln.metastore.v1.AddSegmentsRequest
+	3, // 4: kiln.metastore.v1.IndexService.Find:input_type -> kiln.metastore.v1.FindRequest
+	1, // 5: kiln.metastore.v1.IndexService.AddSegments:output_type -> kiln.metastore.v1.AddSegmentsResponse
+	4, // 6: kiln.metastore.v1.IndexService.Find:output_type -> kiln.metastore.v1.FindResponse
+	5, // [5:7] is the sub-list for method output_type
+	3, // [3:5] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_kiln_metastore_v1_index_proto_init() }
@@ -354,7 +432,7 @@ func file_kiln_metastore_v1_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_metastore_v1_index_proto_rawDesc), len(file_kiln_metastore_v1_index_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

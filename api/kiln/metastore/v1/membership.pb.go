@@ -28,7 +28,9 @@ type Member struct {
 	// host:port on which the node serves other nodes.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	// Names of the roles it plays.
-	Roles         []string `protobuf:"bytes,3,rep,name=roles,proto3" json:"roles,omitempty"`
+	Roles []string `protobuf:"bytes,3,rep,name=roles,proto3" json:"roles,omitempty"`
+	// Set by a member of the metastore's group.
+	Metastore     *GroupMember `protobuf:"bytes,4,opt,name=metastore,proto3" json:"metastore,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,6 +86,68 @@ func (x *Member) GetRoles() []string {
 	return nil
 }
 
+func (x *Member) GetMetastore() *GroupMember {
+	if x != nil {
+		return x.Metastore
+	}
+	return nil
+}
+
+// GroupMember says what a member of the metastore's group can do.
+type GroupMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id in the Raft group.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The newest version of the command set that it applies. The leader writes nothing newer than the least of all.
+	CommandVersion uint32 `protobuf:"varint,2,opt,name=command_version,json=commandVersion,proto3" json:"command_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GroupMember) Reset() {
+	*x = GroupMember{}
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMember) ProtoMessage() {}
+
+func (x *GroupMember) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
+func (*GroupMember) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GroupMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GroupMember) GetCommandVersion() uint32 {
+	if x != nil {
+		return x.CommandVersion
+	}
+	return 0
+}
+
 type HeartbeatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Member        *Member                `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
@@ -93,7 +157,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[1]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -105,7 +169,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[1]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -118,7 +182,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{1}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *HeartbeatRequest) GetMember() *Member {
@@ -143,7 +207,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[2]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -155,7 +219,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[2]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -168,7 +232,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{2}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *HeartbeatResponse) GetMembers() []*Member {
@@ -205,7 +269,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[3]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +281,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[3]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +294,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{3}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Placement) GetTenants() []*TenantPlacement {
@@ -258,7 +322,7 @@ type ShardLoad struct {
 
 func (x *ShardLoad) Reset() {
 	*x = ShardLoad{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -270,7 +334,7 @@ func (x *ShardLoad) String() string {
 func (*ShardLoad) ProtoMessage() {}
 
 func (x *ShardLoad) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -283,7 +347,7 @@ func (x *ShardLoad) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardLoad.ProtoReflect.Descriptor instead.
 func (*ShardLoad) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{4}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ShardLoad) GetShard() uint32 {
@@ -312,7 +376,7 @@ type TenantPlacement struct {
 
 func (x *TenantPlacement) Reset() {
 	*x = TenantPlacement{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +388,7 @@ func (x *TenantPlacement) String() string {
 func (*TenantPlacement) ProtoMessage() {}
 
 func (x *TenantPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +401,7 @@ func (x *TenantPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantPlacement.ProtoReflect.Descriptor instead.
 func (*TenantPlacement) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{5}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TenantPlacement) GetTenant() string {
@@ -373,7 +437,7 @@ type ServicePlacement struct {
 
 func (x *ServicePlacement) Reset() {
 	*x = ServicePlacement{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +449,7 @@ func (x *ServicePlacement) String() string {
 func (*ServicePlacement) ProtoMessage() {}
 
 func (x *ServicePlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +462,7 @@ func (x *ServicePlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePlacement.ProtoReflect.Descriptor instead.
 func (*ServicePlacement) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{6}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ServicePlacement) GetService() string {
@@ -431,7 +495,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +507,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +520,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{7}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LeaveRequest) GetNode() string {
@@ -474,7 +538,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +550,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,18 +563,22 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{8}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{9}
 }
 
 var File_kiln_metastore_v1_membership_proto protoreflect.FileDescriptor
 
 const file_kiln_metastore_v1_membership_proto_rawDesc = "" +
 	"\n" +
-	"\"kiln/metastore/v1/membership.proto\x12\x11kiln.metastore.v1\"L\n" +
+	"\"kiln/metastore/v1/membership.proto\x12\x11kiln.metastore.v1\"\x8a\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05roles\x18\x03 \x03(\tR\x05roles\"E\n" +
+	"\x05roles\x18\x03 \x03(\tR\x05roles\x12<\n" +
+	"\tmetastore\x18\x04 \x01(\v2\x1e.kiln.metastore.v1.GroupMemberR\tmetastore\"F\n" +
+	"\vGroupMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
+	"\x0fcommand_version\x18\x02 \x01(\rR\x0ecommandVersion\"E\n" +
 	"\x10HeartbeatRequest\x121\n" +
 	"\x06member\x18\x01 \x01(\v2\x19.kiln.metastore.v1.MemberR\x06member\"\x9f\x01\n" +
 	"\x11HeartbeatResponse\x123\n" +
@@ -551,34 +619,36 @@ func file_kiln_metastore_v1_membership_proto_rawDescGZIP() []byte {
 	return file_kiln_metastore_v1_membership_proto_rawDescData
 }
 
-var file_kiln_metastore_v1_membership_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_kiln_metastore_v1_membership_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_kiln_metastore_v1_membership_proto_goTypes = []any{
 	(*Member)(nil),            // 0: kiln.metastore.v1.Member
-	(*HeartbeatRequest)(nil),  // 1: kiln.metastore.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil), // 2: kiln.metastore.v1.HeartbeatResponse
-	(*Placement)(nil),         // 3: kiln.metastore.v1.Placement
-	(*ShardLoad)(nil),         // 4: kiln.metastore.v1.ShardLoad
-	(*TenantPlacement)(nil),   // 5: kiln.metastore.v1.TenantPlacement
-	(*ServicePlacement)(nil),  // 6: kiln.metastore.v1.ServicePlacement
-	(*LeaveRequest)(nil),      // 7: kiln.metastore.v1.LeaveRequest
-	(*LeaveResponse)(nil),     // 8: kiln.metastore.v1.LeaveResponse
+	(*GroupMember)(nil),       // 1: kiln.metastore.v1.GroupMember
+	(*HeartbeatRequest)(nil),  // 2: kiln.metastore.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil), // 3: kiln.metastore.v1.HeartbeatResponse
+	(*Placement)(nil),         // 4: kiln.metastore.v1.Placement
+	(*ShardLoad)(nil),         // 5: kiln.metastore.v1.ShardLoad
+	(*TenantPlacement)(nil),   // 6: kiln.metastore.v1.TenantPlacement
+	(*ServicePlacement)(nil),  // 7: kiln.metastore.v1.ServicePlacement
+	(*LeaveRequest)(nil),      // 8: kiln.metastore.v1.LeaveRequest
+	(*LeaveResponse)(nil),     // 9: kiln.metastore.v1.LeaveResponse
 }
 var file_kiln_metastore_v1_membership_proto_depIdxs = []int32{
-	0, // 0: kiln.metastore.v1.HeartbeatRequest.member:type_name -> kiln.metastore.v1.Member
-	0, // 1: kiln.metastore.v1.HeartbeatResponse.members:type_name -> kiln.metastore.v1.Member
-	3, // 2: kiln.metastore.v1.HeartbeatResponse.placement:type_name -> kiln.metastore.v1.Placement
-	5, // 3: kiln.metastore.v1.Placement.tenants:type_name -> kiln.metastore.v1.TenantPlacement
-	4, // 4: kiln.metastore.v1.Placement.shards:type_name -> kiln.metastore.v1.ShardLoad
-	6, // 5: kiln.metastore.v1.TenantPlacement.services:type_name -> kiln.metastore.v1.ServicePlacement
-	1, // 6: kiln.metastore.v1.MembershipService.Heartbeat:input_type -> kiln.metastore.v1.HeartbeatRequest
-	7, // 7: kiln.metastore.v1.MembershipService.Leave:input_type -> kiln.metastore.v1.LeaveRequest
-	2, // 8: kiln.metastore.v1.MembershipService.Heartbeat:output_type -> kiln.metastore.v1.HeartbeatResponse
-	8, // 9: kiln.metastore.v1.MembershipService.Leave:output_type -> kiln.metastore.v1.LeaveResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	1, // 0: kiln.metastore.v1.Member.metastore:type_name -> kiln.metastore.v1.GroupMember
+	0, // 1: kiln.metastore.v1.HeartbeatRequest.member:type_name -> kiln.metastore.v1.Member
+	0, // 2: kiln.metastore.v1.HeartbeatResponse.members:type_name -> kiln.metastore.v1.Member
+	4, // 3: kiln.metastore.v1.HeartbeatResponse.placement:type_name -> kiln.metastore.v1.Placement
+	6, // 4: kiln.metastore.v1.Placement.tenants:type_name -> kiln.metastore.v1.TenantPlacement
+	5, // 5: kiln.metastore.v1.Placement.shards:type_name -> kiln.metastore.v1.ShardLoad
+	7, // 6: kiln.metastore.v1.TenantPlacement.services:type_name -> kiln.metastore.v1.ServicePlacement
+	2, // 7: kiln.metastore.v1.MembershipService.Heartbeat:input_type -> kiln.metastore.v1.HeartbeatRequest
+	8, // 8: kiln.metastore.v1.MembershipService.Leave:input_type -> kiln.metastore.v1.LeaveRequest
+	3, // 9: kiln.metastore.v1.MembershipService.Heartbeat:output_type -> kiln.metastore.v1.HeartbeatResponse
+	9, // 10: kiln.metastore.v1.MembershipService.Leave:output_type -> kiln.metastore.v1.LeaveResponse
+	9, // [9:11] is the sub-list for method output_type
+	7, // [7:9] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_kiln_metastore_v1_membership_proto_init() }
@@ -592,7 +662,7 @@ func file_kiln_metastore_v1_membership_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_metastore_v1_membership_proto_rawDesc), len(file_kiln_metastore_v1_membership_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

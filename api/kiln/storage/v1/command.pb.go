@@ -89,6 +89,7 @@ type Command struct {
 	//	*Command_DeleteTombstones
 	//	*Command_InitCluster
 	//	*Command_BuryOrphans
+	//	*Command_DropData
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -215,6 +216,15 @@ func (x *Command) GetBuryOrphans() *BuryOrphans {
 	return nil
 }
 
+func (x *Command) GetDropData() *DropData {
+	if x != nil {
+		if x, ok := x.Body.(*Command_DropData); ok {
+			return x.DropData
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -247,6 +257,10 @@ type Command_BuryOrphans struct {
 	BuryOrphans *BuryOrphans `protobuf:"bytes,40,opt,name=bury_orphans,json=buryOrphans,proto3,oneof"`
 }
 
+type Command_DropData struct {
+	DropData *DropData `protobuf:"bytes,16,opt,name=drop_data,json=dropData,proto3,oneof"`
+}
+
 func (*Command_AddSegments) isCommand_Body() {}
 
 func (*Command_AssignJobs) isCommand_Body() {}
@@ -260,6 +274,8 @@ func (*Command_DeleteTombstones) isCommand_Body() {}
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_BuryOrphans) isCommand_Body() {}
+
+func (*Command_DropData) isCommand_Body() {}
 
 // InitCluster is the first command of a log: it names the cluster.
 type InitCluster struct {
@@ -413,8 +429,11 @@ type NewJob struct {
 	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Shard  uint32 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
 	// Level of the sources; outputs are one level higher.
-	Level         uint32   `protobuf:"varint,4,opt,name=level,proto3" json:"level,omitempty"`
-	Sources       []string `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
+	Level   uint32   `protobuf:"varint,4,opt,name=level,proto3" json:"level,omitempty"`
+	Sources []string `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
+	// The job rewrites its one source without the datasets that were dropped from its entry: the output keeps the
+	// source's level, but for a segment, which becomes blocks of level 1.
+	Rewrite       bool `protobuf:"varint,6,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -482,6 +501,13 @@ func (x *NewJob) GetSources() []string {
 		return x.Sources
 	}
 	return nil
+}
+
+func (x *NewJob) GetRewrite() bool {
+	if x != nil {
+		return x.Rewrite
+	}
+	return false
 }
 
 type Assignment struct {
@@ -811,6 +837,231 @@ func (x *OrphanObject) GetKey() string {
 	return ""
 }
 
+// DropData takes data off the index, for good: by what each entry says of itself, on every replica alike. Version 2.
+type DropData struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Drops []*Drop                `protobuf:"bytes,1,rep,name=drops,proto3" json:"drops,omitempty"`
+	// How long an object that holds dropped and other data may stay as it is before a job rewrites it, in nanoseconds.
+	// One that holds more dropped data than other is rewritten at once.
+	RewriteAfter int64 `protobuf:"varint,2,opt,name=rewrite_after,json=rewriteAfter,proto3" json:"rewrite_after,omitempty"`
+	// ULID of the deletion that this is. Empty: retention.
+	Deletion      string `protobuf:"bytes,3,opt,name=deletion,proto3" json:"deletion,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropData) Reset() {
+	*x = DropData{}
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropData) ProtoMessage() {}
+
+func (x *DropData) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropData.ProtoReflect.Descriptor instead.
+func (*DropData) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DropData) GetDrops() []*Drop {
+	if x != nil {
+		return x.Drops
+	}
+	return nil
+}
+
+func (x *DropData) GetRewriteAfter() int64 {
+	if x != nil {
+		return x.RewriteAfter
+	}
+	return 0
+}
+
+func (x *DropData) GetDeletion() string {
+	if x != nil {
+		return x.Deletion
+	}
+	return ""
+}
+
+// Drop names the data of a tenant, or of one of its services.
+type Drop struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Absent: every service.
+	Service *string `protobuf:"bytes,2,opt,name=service,proto3,oneof" json:"service,omitempty"`
+	// Datasets whose newest profile is older than this are dropped, in Unix nanoseconds; and such datasets are refused
+	// from then on.
+	Before int64 `protobuf:"varint,3,opt,name=before,proto3" json:"before,omitempty"`
+	// Datasets that are in the index now are dropped whatever their times.
+	Stored        bool `protobuf:"varint,4,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drop) Reset() {
+	*x = Drop{}
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drop) ProtoMessage() {}
+
+func (x *Drop) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drop.ProtoReflect.Descriptor instead.
+func (*Drop) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Drop) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Drop) GetService() string {
+	if x != nil && x.Service != nil {
+		return *x.Service
+	}
+	return ""
+}
+
+func (x *Drop) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *Drop) GetStored() bool {
+	if x != nil {
+		return x.Stored
+	}
+	return false
+}
+
+// Deletion is the stored state of a deletion that somebody asked for.
+type Deletion struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Tenant string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Absent: every service.
+	Service *string `protobuf:"bytes,3,opt,name=service,proto3,oneof" json:"service,omitempty"`
+	// By the command's clock, Unix nanoseconds. Finished is 0 while objects of the bucket hold deleted data.
+	Requested int64 `protobuf:"varint,4,opt,name=requested,proto3" json:"requested,omitempty"`
+	Finished  int64 `protobuf:"varint,5,opt,name=finished,proto3" json:"finished,omitempty"`
+	// Entries that had such data.
+	Objects       uint64 `protobuf:"varint,6,opt,name=objects,proto3" json:"objects,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Deletion) Reset() {
+	*x = Deletion{}
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Deletion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Deletion) ProtoMessage() {}
+
+func (x *Deletion) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
+func (*Deletion) Descriptor() ([]byte, []int) {
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Deletion) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Deletion) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Deletion) GetService() string {
+	if x != nil && x.Service != nil {
+		return *x.Service
+	}
+	return ""
+}
+
+func (x *Deletion) GetRequested() int64 {
+	if x != nil {
+		return x.Requested
+	}
+	return 0
+}
+
+func (x *Deletion) GetFinished() int64 {
+	if x != nil {
+		return x.Finished
+	}
+	return 0
+}
+
+func (x *Deletion) GetObjects() uint64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
 // Job is the stored state of a compaction job.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -830,7 +1081,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[11]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +1093,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[11]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1106,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{11}
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Job) GetJob() *NewJob {
@@ -937,7 +1188,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[12]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1200,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_storage_v1_command_proto_msgTypes[12]
+	mi := &file_kiln_storage_v1_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1213,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{12}
+	return file_kiln_storage_v1_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Tombstone) GetId() string {
@@ -997,7 +1248,7 @@ var File_kiln_storage_v1_command_proto protoreflect.FileDescriptor
 
 const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1dkiln/storage/v1/command.proto\x12\x0fkiln.storage.v1\x1a\x1bkiln/storage/v1/block.proto\"\xae\x04\n" +
+	"\x1dkiln/storage/v1/command.proto\x12\x0fkiln.storage.v1\x1a\x1bkiln/storage/v1/block.proto\"\xe8\x04\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -1010,7 +1261,8 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\bfail_job\x18\r \x01(\v2\x18.kiln.storage.v1.FailJobH\x00R\afailJob\x12P\n" +
 	"\x11delete_tombstones\x18\x0e \x01(\v2!.kiln.storage.v1.DeleteTombstonesH\x00R\x10deleteTombstones\x12A\n" +
 	"\finit_cluster\x18\x0f \x01(\v2\x1c.kiln.storage.v1.InitClusterH\x00R\vinitCluster\x12A\n" +
-	"\fbury_orphans\x18( \x01(\v2\x1c.kiln.storage.v1.BuryOrphansH\x00R\vburyOrphansB\x06\n" +
+	"\fbury_orphans\x18( \x01(\v2\x1c.kiln.storage.v1.BuryOrphansH\x00R\vburyOrphans\x128\n" +
+	"\tdrop_data\x18\x10 \x01(\v2\x19.kiln.storage.v1.DropDataH\x00R\bdropDataB\x06\n" +
 	"\x04body\"'\n" +
 	"\vInitCluster\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"E\n" +
@@ -1019,13 +1271,14 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"AssignJobs\x122\n" +
 	"\bnew_jobs\x18\x01 \x03(\v2\x17.kiln.storage.v1.NewJobR\anewJobs\x12=\n" +
-	"\vassignments\x18\x02 \x03(\v2\x1b.kiln.storage.v1.AssignmentR\vassignments\"v\n" +
+	"\vassignments\x18\x02 \x03(\v2\x1b.kiln.storage.v1.AssignmentR\vassignments\"\x90\x01\n" +
 	"\x06NewJob\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05shard\x18\x03 \x01(\rR\x05shard\x12\x14\n" +
 	"\x05level\x18\x04 \x01(\rR\x05level\x12\x18\n" +
-	"\asources\x18\x05 \x03(\tR\asources\"[\n" +
+	"\asources\x18\x05 \x03(\tR\asources\x12\x18\n" +
+	"\arewrite\x18\x06 \x01(\bR\arewrite\"[\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
@@ -1045,7 +1298,27 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\aorphans\x18\x01 \x03(\v2\x1d.kiln.storage.v1.OrphanObjectR\aorphans\"0\n" +
 	"\fOrphanObject\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\"\xa9\x02\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"x\n" +
+	"\bDropData\x12+\n" +
+	"\x05drops\x18\x01 \x03(\v2\x15.kiln.storage.v1.DropR\x05drops\x12#\n" +
+	"\rrewrite_after\x18\x02 \x01(\x03R\frewriteAfter\x12\x1a\n" +
+	"\bdeletion\x18\x03 \x01(\tR\bdeletion\"y\n" +
+	"\x04Drop\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\aservice\x18\x02 \x01(\tH\x00R\aservice\x88\x01\x01\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\x03R\x06before\x12\x16\n" +
+	"\x06stored\x18\x04 \x01(\bR\x06storedB\n" +
+	"\n" +
+	"\b_service\"\xb1\x01\n" +
+	"\bDeletion\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\aservice\x18\x03 \x01(\tH\x00R\aservice\x88\x01\x01\x12\x1c\n" +
+	"\trequested\x18\x04 \x01(\x03R\trequested\x12\x1a\n" +
+	"\bfinished\x18\x05 \x01(\x03R\bfinished\x12\x18\n" +
+	"\aobjects\x18\x06 \x01(\x04R\aobjectsB\n" +
+	"\n" +
+	"\b_service\"\xa9\x02\n" +
 	"\x03Job\x12)\n" +
 	"\x03job\x18\x01 \x01(\v2\x17.kiln.storage.v1.NewJobR\x03job\x12/\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x19.kiln.storage.v1.JobStateR\x05state\x12\x14\n" +
@@ -1079,7 +1352,7 @@ func file_kiln_storage_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_kiln_storage_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kiln_storage_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_kiln_storage_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_kiln_storage_v1_command_proto_goTypes = []any{
 	(JobState)(0),            // 0: kiln.storage.v1.JobState
 	(*Command)(nil),          // 1: kiln.storage.v1.Command
@@ -1093,9 +1366,12 @@ var file_kiln_storage_v1_command_proto_goTypes = []any{
 	(*DeleteTombstones)(nil), // 9: kiln.storage.v1.DeleteTombstones
 	(*BuryOrphans)(nil),      // 10: kiln.storage.v1.BuryOrphans
 	(*OrphanObject)(nil),     // 11: kiln.storage.v1.OrphanObject
-	(*Job)(nil),              // 12: kiln.storage.v1.Job
-	(*Tombstone)(nil),        // 13: kiln.storage.v1.Tombstone
-	(*BlockMeta)(nil),        // 14: kiln.storage.v1.BlockMeta
+	(*DropData)(nil),         // 12: kiln.storage.v1.DropData
+	(*Drop)(nil),             // 13: kiln.storage.v1.Drop
+	(*Deletion)(nil),         // 14: kiln.storage.v1.Deletion
+	(*Job)(nil),              // 15: kiln.storage.v1.Job
+	(*Tombstone)(nil),        // 16: kiln.storage.v1.Tombstone
+	(*BlockMeta)(nil),        // 17: kiln.storage.v1.BlockMeta
 }
 var file_kiln_storage_v1_command_proto_depIdxs = []int32{
 	3,  // 0: kiln.storage.v1.Command.add_segments:type_name -> kiln.storage.v1.AddSegments
@@ -1105,18 +1381,20 @@ var file_kiln_storage_v1_command_proto_depIdxs = []int32{
 	9,  // 4: kiln.storage.v1.Command.delete_tombstones:type_name -> kiln.storage.v1.DeleteTombstones
 	2,  // 5: kiln.storage.v1.Command.init_cluster:type_name -> kiln.storage.v1.InitCluster
 	10, // 6: kiln.storage.v1.Command.bury_orphans:type_name -> kiln.storage.v1.BuryOrphans
-	14, // 7: kiln.storage.v1.AddSegments.segments:type_name -> kiln.storage.v1.BlockMeta
-	5,  // 8: kiln.storage.v1.AssignJobs.new_jobs:type_name -> kiln.storage.v1.NewJob
-	6,  // 9: kiln.storage.v1.AssignJobs.assignments:type_name -> kiln.storage.v1.Assignment
-	14, // 10: kiln.storage.v1.CompleteJob.outputs:type_name -> kiln.storage.v1.BlockMeta
-	11, // 11: kiln.storage.v1.BuryOrphans.orphans:type_name -> kiln.storage.v1.OrphanObject
-	5,  // 12: kiln.storage.v1.Job.job:type_name -> kiln.storage.v1.NewJob
-	0,  // 13: kiln.storage.v1.Job.state:type_name -> kiln.storage.v1.JobState
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	12, // 7: kiln.storage.v1.Command.drop_data:type_name -> kiln.storage.v1.DropData
+	17, // 8: kiln.storage.v1.AddSegments.segments:type_name -> kiln.storage.v1.BlockMeta
+	5,  // 9: kiln.storage.v1.AssignJobs.new_jobs:type_name -> kiln.storage.v1.NewJob
+	6,  // 10: kiln.storage.v1.AssignJobs.assignments:type_name -> kiln.storage.v1.Assignment
+	17, // 11: kiln.storage.v1.CompleteJob.outputs:type_name -> kiln.storage.v1.BlockMeta
+	11, // 12: kiln.storage.v1.BuryOrphans.orphans:type_name -> kiln.storage.v1.OrphanObject
+	13, // 13: kiln.storage.v1.DropData.drops:type_name -> kiln.storage.v1.Drop
+	5,  // 14: kiln.storage.v1.Job.job:type_name -> kiln.storage.v1.NewJob
+	0,  // 15: kiln.storage.v1.Job.state:type_name -> kiln.storage.v1.JobState
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_kiln_storage_v1_command_proto_init() }
@@ -1133,14 +1411,17 @@ func file_kiln_storage_v1_command_proto_init() {
 		(*Command_DeleteTombstones)(nil),
 		(*Command_InitCluster)(nil),
 		(*Command_BuryOrphans)(nil),
+		(*Command_DropData)(nil),
 	}
+	file_kiln_storage_v1_command_proto_msgTypes[12].OneofWrappers = []any{}
+	file_kiln_storage_v1_command_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_storage_v1_command_proto_rawDesc), len(file_kiln_storage_v1_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,239 @@
+package metastore
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/metastore"
+	"github.com/kilndb/kiln/objstore/memory"
+)
+
+// serve runs a metastore over dir until stop, and returns how long it took until it was ready.
+func serve(b *testing.B, dir string) (m *metastore.Metastore, ready time.Duration, stop func()) {
+	b.Helper()
+	begun := time.Now()
+	cfg := metastore.DefaultConfig(dir)
+	cfg.MaxWaitingJobs = 1 // nobody takes jobs here
+	m, err := metastore.Open(cfg, memory.New(), slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	for m.Ready() != nil {
+		if time.Since(begun) > 5*time.Minute {
+			b.Fatalf("not ready: %v", m.Ready())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return m, time.Since(begun), func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+const tenants, services = 10, 50
+
+// entry returns the n-th segment: two services of one tenant, 15 seconds after the one before of the same tenant.
+func entry(n int) *storagev1.BlockMeta {
+	from := int64(n/tenants) * int64(15*time.Second)
+	first, second := n%services, (n*7+1)%services
+	if first == second {
+		second = (second + 1) % services
+	}
+	names := []string{fmt.Sprintf("service-%02d", first), fmt.Sprintf("service-%02d", second)}
+	slices.Sort(names)
+	m := &storagev1.BlockMeta{
+		Id: ulid.MustNew(ulid.Now(), rand.Reader).String(), Shard: uint32(n % 4), MinTime: from, MaxTime: from + int64(30*time.Second),
+		Size: 100_000, Writer: 10,
+		Strings: []string{"", fmt.Sprintf("tenant-%d", n%tenants), names[0], names[1], "process_cpu", "cpu", "nanoseconds", "samples", "count", "x", "node-1"},
+		Kinds:   []*storagev1.Kind{{Name: 4, PeriodType: 5, PeriodUnit: 6, SampleTypes: []*storagev1.SampleType{{Type: 7, Unit: 8}, {Type: 5, Unit: 6}}}},
+		Groups:  []*storagev1.Group{{Tenant: 1}},
+	}
+	for i := range 5 {
+		m.Groups[0].Sections = append(m.Groups[0].Sections, &storagev1.Section{Type: storagev1.SectionType(1 + i), Offset: uint64(20_000 * i), Length: 20_000, Crc: uint32(n)})
+	}
+	for i := range uint32(2) {
+		m.Datasets = append(m.Datasets, &storagev1.Dataset{
+			Tenant: 1, Service: 2 + i, MinTime: m.MinTime, MaxTime: m.MaxTime, LabelFilter: make([]byte, 24),
+			Rows: []*storagev1.Rows{{FirstProfile: uint64(10 * i), Profiles: 10, Samples: 2000, Sums: []int64{3000, 30_000_000_000}, TreesSection: 1, SamplesSection: 4, ColumnStarts: []uint64{0, 0, 0}}},
+		})
+	}
+	return m
+}
+
+func add(m *metastore.Metastore, entries ...*storagev1.BlockMeta) error {
+	_, err := m.Index().AddSegments(context.Background(), connect.NewRequest(&metastorev1.AddSegmentsRequest{Segments: entries}))
+	return err
+}
+
+// fill adds entries [from, to) from several callers, batch by batch.
+func fill(b *testing.B, m *metastore.Metastore, from, to, batch, callers int) {
+	b.Helper()
+	next := atomic.Int64{}
+	next.Store(int64(from))
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for {
+				first := int(next.Add(int64(batch))) - batch
+				if first >= to {
+					return
+				}
+				var entries []*storagev1.BlockMeta
+				for i := first; i < min(to, first+batch); i++ {
+					entries = append(entries, entry(i))
+				}
+				if err := add(m, entries...); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// BenchmarkCommit measures registration: in batches of 100 and one by one, from 64 callers.
+func BenchmarkCommit(b *testing.B) {
+	for _, c := range []struct{ entries, batch, callers int }{{200_000, 100, 64}, {20_000, 1, 64}} {
+		b.Run(fmt.Sprintf("batch=%d/callers=%d", c.batch, c.callers), func(b *testing.B) {
+			for range b.N {
+				m, _, stop := serve(b, b.TempDir())
+				begun := time.Now()
+				fill(b, m, 0, c.entries, c.batch, c.callers)
+				took := time.Since(begun).Seconds()
+				b.ReportMetric(float64(c.entries)/took, "entries/s")
+				b.ReportMetric(float64(c.entries/c.batch)/took, "calls/s")
+				stop()
+			}
+		})
+	}
+}
+
+// arrive adds one entry every pause until stop, and returns the longest and the 99th percentile of their latencies.
+func arrive(b *testing.B, m *metastore.Metastore, from int, pause time.Duration) (stop func() (most, p99 time.Duration)) {
+	done := make(chan struct{})
+	var mu sync.Mutex
+	var took []time.Duration
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		tick := time.NewTicker(pause)
+		defer tick.Stop()
+		for n := from; ; n++ {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			calls.Go(func() {
+				begun := time.Now()
+				if err := add(m, entry(n)); err != nil {
+					b.Error(err)
+				}
+				mu.Lock()
+				took = append(took, time.Since(begun))
+				mu.Unlock()
+			})
+		}
+	})
+	return func() (most, p99 time.Duration) {
+		close(done)
+		calls.Wait()
+		slices.Sort(took)
+		return took[len(took)-1], took[len(took)*99/100]
+	}
+}
+
+// BenchmarkPlan measures Find over 100,000 entries, in a window of an hour, while 500 entries arrive each second.
+func BenchmarkPlan(b *testing.B) {
+	const n = 100_000
+	m, _, stop := serve(b, b.TempDir())
+	defer stop()
+	fill(b, m, 0, n, 500, 4)
+	last := int64((n/tenants)-1) * int64(15*time.Second)
+	for name, selector := range map[string]string{"service": `{service_name="service-03"}`, "regex": `{service_name=~"service-.3"}`, "all": "{}"} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				finish := arrive(b, m, n, 2*time.Millisecond)
+				var took []time.Duration
+				found := 0
+				for begun := time.Now(); time.Since(begun) < 3*time.Second; {
+					at := time.Now()
+					answer, err := m.Index().Find(context.Background(), connect.NewRequest(&metastorev1.FindRequest{
+						Tenants: []string{fmt.Sprintf("tenant-%d", len(took)%tenants)}, Start: last - int64(time.Hour), End: last, Selector: selector,
+					}))
+					if err != nil {
+						b.Fatal(err)
+					}
+					took = append(took, time.Since(at))
+					found += len(answer.Msg.GetEntries())
+					time.Sleep(2 * time.Millisecond)
+				}
+				_, arrival := finish()
+				slices.Sort(took)
+				b.ReportMetric(float64(found)/float64(len(took)), "entries/answer")
+				b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+				b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+				b.ReportMetric(float64(arrival.Microseconds())/1000, "add-p99-ms")
+			}
+		})
+	}
+}
+
+// BenchmarkRestart measures memory, a snapshot and a restart with KILN_ENTRIES entries, a million if it is not set.
+func BenchmarkRestart(b *testing.B) {
+	n := 1_000_000
+	if set, err := strconv.Atoi(os.Getenv("KILN_ENTRIES")); err == nil {
+		n = set
+	}
+	for range b.N {
+		dir := b.TempDir()
+		m, _, stop := serve(b, dir)
+		before := heap()
+		fill(b, m, 0, n, 500, 4)
+		b.ReportMetric(float64(heap()-before)/float64(n), "heap-B/entry")
+
+		finish := arrive(b, m, n, 2*time.Millisecond)
+		begun := time.Now()
+		if err := m.Snapshot(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(begun).Seconds(), "snapshot-s")
+		most, p99 := finish()
+		b.ReportMetric(float64(most.Milliseconds()), "add-max-ms")
+		b.ReportMetric(float64(p99.Milliseconds()), "add-p99-ms")
+		stop()
+
+		_, ready, stop := serve(b, dir)
+		b.ReportMetric(ready.Seconds(), "restart-s")
+		stop()
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return s.HeapAlloc
+}

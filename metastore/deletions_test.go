@@ -1,0 +1,169 @@
+package metastore
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"connectrpc.com/connect"
+
+	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
+	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/metastore/fsm"
+)
+
+func (r *running) delete(tenant string) (*adminv1.Deletion, error) {
+	answer, err := r.Deletions().Delete(r.t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: tenant}))
+	if err != nil {
+		return nil, err
+	}
+	return answer.Msg.GetDeletion(), nil
+}
+
+func TestADeletionIsSeenToItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := &deletions{}
+		dir := t.TempDir()
+		r := serving(t, dir, bucket)
+		now := time.Now().UnixNano()
+		only, shared := newID(), newID()
+		r.mustAdd(segment(only, 1, dataset{"a", "web", now, now}))
+		r.mustAdd(segment(shared, 1, dataset{"a", "web", now, now}, dataset{"b", "web", now, now}))
+		if _, err := r.delete("../a"); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("a tenant that cannot be: %v", err)
+		}
+		d, err := r.delete("a")
+		if err != nil || d.GetObjects() != 2 || d.GetState() != adminv1.DeletionState_DELETION_STATE_HIDDEN {
+			t.Fatalf("deletion: %v, %v", d, err)
+		}
+		if got := r.ids("a"); len(got) != 0 {
+			t.Errorf("deleted, and found: %v", got)
+		}
+		r.stop() // it is no matter of memory
+		r = serving(t, dir, bucket)
+		if got := r.ids("a"); len(got) != 0 {
+			t.Errorf("deleted, and found after a restart: %v", got)
+		}
+		jobs := r.poll("w", 4, 30*time.Second)
+		if len(jobs) != 1 || len(jobs[0].GetSources()) != 1 || len(jobs[0].GetSources()[0].GetDatasets()) != 1 || jobs[0].GetOutputLevel() != 1 {
+			t.Fatalf("jobs: %v", jobs)
+		}
+		if err := r.complete("w", jobs[0], merged(jobs[0])); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(r.cfg.Grace + time.Minute)
+		synctest.Wait()
+		if got := bucket.deleted(); len(got) != 2 {
+			t.Errorf("objects deleted: %v", got)
+		}
+		answer, err := r.Deletions().ListDeletions(t.Context(), connect.NewRequest(&adminv1.ListDeletionsRequest{Tenant: "a"}))
+		if err != nil || len(answer.Msg.GetDeletions()) != 1 || answer.Msg.GetDeletions()[0].GetState() != adminv1.DeletionState_DELETION_STATE_FINISHED {
+			t.Errorf("in the end: %v, %v", answer, err)
+		}
+		_, err = r.Deletions().GetDeletion(t.Context(), connect.NewRequest(&adminv1.GetDeletionRequest{Id: newID()}))
+		if connect.CodeOf(err) != connect.CodeNotFound {
+			t.Errorf("no deletion: %v", err)
+		}
+	})
+}
+
+// A merge that began before the deletion knows the data. Its result comes after it.
+func TestAMergeDoesNotBringBackWhatWasDeletedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := &deletions{}
+		r := serving(t, t.TempDir(), bucket)
+		now := time.Now().UnixNano()
+		r.mustAdd(segment(newID(), 1, dataset{"a", "web", now, now}, dataset{"b", "web", now, now}))
+		job := r.poll("w", 1, 30*time.Second)[0]
+		if _, err := r.delete("a"); err != nil {
+			t.Fatal(err)
+		}
+		outputs := merged(job)
+		if err := r.complete("w", job, outputs); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+			t.Errorf("the result of the merge: %v", err)
+		}
+		if got := append(r.ids("a"), r.ids("b")...); len(got) != 1 {
+			t.Errorf("entries: %v", got)
+		}
+		again := r.poll("w", 1, 30*time.Second)
+		if len(again) != 1 || len(again[0].GetSources()[0].GetDatasets()) != 1 {
+			t.Fatalf("the job again: %v", again)
+		}
+		if err := r.complete("w", again[0], merged(again[0])); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(r.cfg.Grace + time.Minute)
+		synctest.Wait()
+		if got := bucket.deleted(); len(got) != 3 { // the source, and both outputs that were refused
+			t.Errorf("objects deleted: %v", got)
+		}
+	})
+}
+
+func TestOnlyWhatAllMembersUnderstandIsWritten(t *testing.T) {
+	if v := fsm.VersionOf(&storagev1.Command{Body: &storagev1.Command_AddSegments{}}); v != 1 {
+		t.Errorf("AddSegments is written with version %d", v)
+	}
+	rewrite := &storagev1.Command{Body: &storagev1.Command_AssignJobs{AssignJobs: &storagev1.AssignJobs{NewJobs: []*storagev1.NewJob{{}, {Rewrite: true}}}}}
+	for _, cmd := range []*storagev1.Command{{Body: &storagev1.Command_DropData{}}, rewrite} {
+		if v := fsm.VersionOf(cmd); v != 2 {
+			t.Errorf("%T is written with version %d", cmd.GetBody(), v)
+		}
+	}
+	m := newMembers(time.Minute)
+	announce := func(node, id string, version uint32) {
+		member := &metastorev1.Member{Node: node, Metastore: &metastorev1.GroupMember{Id: id, CommandVersion: version}}
+		if _, err := m.announce(member, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(id string, want uint32) {
+		t.Helper()
+		if got := m.commandVersion(id); got != want {
+			t.Errorf("%s understands %d, want %d", id, got, want)
+		}
+	}
+	expect("one", 1) // nobody knows
+	announce("n1", "one", 2)
+	expect("one", 2)
+	announce("n2", "one", 1) // restarted with an older build, and still known as it was
+	expect("one", 1)
+	announce("n3", "two", 0) // a build that did not announce it
+	expect("two", 1)
+}
+
+func TestTheStateHashIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serving(t, t.TempDir(), &deletions{})
+		hash := func(index uint64) (*adminv1.StateHashResponse, error) {
+			answer, err := r.State().StateHash(t.Context(), connect.NewRequest(&adminv1.StateHashRequest{Index: index}))
+			if err != nil {
+				return nil, err
+			}
+			return answer.Msg, nil
+		}
+		now, err := hash(0)
+		if err != nil || len(now.GetHash()) != 32 {
+			t.Fatalf("now: %v, %v", now, err)
+		}
+		next := make(chan *adminv1.StateHashResponse)
+		go func() {
+			h, err := hash(now.GetIndex() + 1)
+			if err != nil {
+				t.Error(err)
+			}
+			next <- h
+		}()
+		synctest.Wait()
+		r.mustAdd(segment(newID(), 1, dataset{"a", "web", 1, 2}))
+		then := <-next
+		if bytes.Equal(then.GetHash(), now.GetHash()) || then.GetIndex() != now.GetIndex()+1 {
+			t.Errorf("the next: %v, after %v", then, now)
+		}
+		if _, err := hash(now.GetIndex()); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+			t.Errorf("of the past: %v", err)
+		}
+	})
+}
