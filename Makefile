@@ -31,6 +31,7 @@ race: ## Run the tests of packages with goroutines under the race detector
 bench: ## Measure the budgets of docs/benchmarks.md, as ratios
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./benchmarks/block ./benchmarks/ingest
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./benchmarks/process
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./benchmarks/metastore
 
 lint: ## Check formatting, vet and staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }

@@ -27,12 +27,13 @@ const (
 // errVersion is returned when not every member of the group is known to understand a command.
 var errVersion = errors.New("command is too new for the group")
 
-// understood returns the newest version of the command set that every member of the group understands. One that has not
-// announced itself may be of the first build.
+// understood returns the newest version of the command set that every member of the group understands: what the log has
+// already, or what all have announced. One that has not announced itself may be of the first build.
 func (m *Metastore) understood() uint32 {
+	logged := m.state.Position().Version
 	ids, err := m.node.GroupIDs()
 	if err != nil {
-		return 1
+		return logged
 	}
 	least, t := uint32(fsm.Version), m.term.Load()
 	for _, id := range ids {
@@ -40,11 +41,11 @@ func (m *Metastore) understood() uint32 {
 			continue
 		}
 		if t == nil {
-			return 1
+			return logged
 		}
 		least = min(least, t.members.commandVersion(id))
 	}
-	return least
+	return max(least, logged)
 }
 
 // propose sends a command through the log and returns its result.

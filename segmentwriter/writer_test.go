@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
+	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/objstore"
@@ -324,6 +325,7 @@ func TestFaultsOfBucketAndIndex(t *testing.T) {
 		"no quorum, though it commits":     {fault: answer(forever, Call{Commit: true, Err: fault(connect.CodeAborted)}), want: connect.CodeUnavailable, objects: 1, entries: 1, proposed: -1},
 		"index hangs":                      {fault: answer(forever, Call{Hold: never}), want: connect.CodeUnavailable, objects: 1, proposed: -1},
 		"index refuses":                    {fault: answer(1, Call{Err: fault(connect.CodeInvalidArgument)}), want: connect.CodeInternal, objects: 1, proposed: 1},
+		"all of it was deleted":            {fault: answer(1, Call{Err: fault(connect.CodeOutOfRange)}), want: connect.CodeInvalidArgument, objects: 1, proposed: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := Config()
@@ -354,6 +356,25 @@ func TestFaultsOfBucketAndIndex(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestOnlyTheTenantWhoseDataWasDeletedIsRefused(t *testing.T) {
+	w := Open(t, Config())
+	answer := Call{Commit: true, Dropped: []*metastorev1.DroppedDataset{{Tenant: "gone", Service: "web"}}}
+	w.Index.Next(answer, answer) // in one segment or in two
+	results := map[string]chan error{"gone": make(chan error, 1), "acme": make(chan error, 1)}
+	f := corpus.All()[0]
+	for name, result := range results {
+		wait, err := w.Append(t.Context(), tenant.ID(name), 1, labels.FromStrings("__name__", f.Kind(), "service_name", "web"), profile.NewID(), Decode(f.Gzipped))
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { result <- wait(context.Background()) }()
+	}
+	if err := <-results["acme"]; err != nil {
+		t.Errorf("another tenant: %v", err)
+	}
+	wantCode(t, <-results["gone"], connect.CodeInvalidArgument)
 }
 
 func TestAWriterRecoversWithItsBucket(t *testing.T) {

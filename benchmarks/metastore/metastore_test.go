@@ -19,6 +19,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore"
@@ -227,6 +228,22 @@ func BenchmarkRestart(b *testing.B) {
 
 		_, ready, stop := serve(b, dir)
 		b.ReportMetric(ready.Seconds(), "restart-s")
+		stop()
+	}
+}
+
+// BenchmarkDelete measures the deletion of one tenant of ten, of 100,000 entries: for so long nothing else is applied.
+func BenchmarkDelete(b *testing.B) {
+	for range b.N {
+		m, _, stop := serve(b, b.TempDir())
+		fill(b, m, 0, 100_000, 500, 4)
+		begun := time.Now()
+		answer, err := m.Deletions().Delete(context.Background(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "tenant-3"}))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(begun).Milliseconds()), "ms")
+		b.ReportMetric(float64(answer.Msg.GetDeletion().GetObjects()), "entries")
 		stop()
 	}
 }

@@ -14,7 +14,7 @@ import (
 // TestSixProcesses runs each role in a process of its own.
 func TestSixProcesses(t *testing.T) {
 	bucket := "file://" + t.TempDir()
-	store := serve(t, "--roles", "metastore", "--data-dir", t.TempDir(), "--bucket", bucket, "--compact-after", "100ms")
+	store := serve(t, "--roles", "metastore", "--data-dir", t.TempDir(), "--bucket", bucket, "--compact-after", "100ms", "--delete-after", "2s")
 	role := func(name string) *process {
 		return serve(t, "--roles", name, "--metastore", store.host(), "--bucket", bucket, "--data-dir", t.TempDir())
 	}
@@ -37,6 +37,15 @@ func TestSixProcesses(t *testing.T) {
 		if w := want.Functions[f.Name]; w.Self != f.Self || w.Total != f.Total {
 			t.Errorf("%s weighs %d, %d, want %+v", f.Name, f.Self, f.Total, w)
 		}
+	}
+	if out := mustKiln(t, "delete", "service", "pieces", "--server", front.url, "--wait"); !strings.Contains(out, "finished") {
+		t.Errorf("kiln delete says\n%s", out)
+	}
+	if out, stderr, err := kiln(t, "query", "top", "--server", front.url, "--service", "pieces", "--from", "3000d"); err == nil || !strings.Contains(stderr, "no profiles there") {
+		t.Errorf("after it was deleted: %v, %s%s", err, out, stderr)
+	}
+	if out := mustKiln(t, "delete", "list", "--server", front.url); !strings.Contains(out, "pieces") {
+		t.Errorf("kiln delete list says\n%s", out)
 	}
 }
 

@@ -64,6 +64,8 @@ type Position struct {
 	Time int64
 	// Cluster is the id of the cluster; empty until InitCluster.
 	Cluster string
+	// Version is the newest version of a command in the log so far: every replica must know it to get here.
+	Version uint32
 }
 
 // FSM applies the Raft log. Raft calls ApplyBatch, Apply, Snapshot and Restore; all other methods may be called
@@ -298,6 +300,7 @@ func (f *FSM) applyOne(tx *bbolt.Tx, l *raft.Log, position *Position) (any, erro
 		position.Cluster = first.Cluster
 	}
 	position.Index, position.Term, position.Time = l.Index, l.Term, e.Time
+	position.Version = max(position.Version, cmd.GetVersion())
 	return result, nil
 }
 

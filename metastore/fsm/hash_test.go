@@ -67,3 +67,21 @@ func TestReplicasHaveEqualHashesAtAnIndex(t *testing.T) {
 		}
 	})
 }
+
+func TestTheNewestVersionInTheLogIsKnown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	f, _ := open(t, path)
+	if v := f.Position().Version; v != 1 {
+		t.Errorf("version %d at first", v)
+	}
+	f.Apply(entry(t, 1))
+	if v := f.Position().Version; v != Version { // entry writes what is newest
+		t.Errorf("version %d", v)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f, _ = open(t, path); f.Position().Version != Version {
+		t.Errorf("version %d after a restart", f.Position().Version)
+	}
+}

@@ -19,6 +19,7 @@ var (
 	metaBucket = []byte("meta")
 	appliedKey = []byte("applied") // index u64, term u64, time u64
 	clusterKey = []byte("cluster")
+	versionKey = []byte("version") // u32; absent while it is 1
 )
 
 const positionLen = 24 // bytes under appliedKey
@@ -212,7 +213,12 @@ func getPosition(tx *bbolt.Tx) (Position, error) {
 	if b == nil {
 		return Position{}, fmt.Errorf("%w: no bucket %s", errCorrupt, metaBucket)
 	}
-	p := Position{Cluster: string(b.Get(clusterKey))}
+	p := Position{Cluster: string(b.Get(clusterKey)), Version: 1}
+	if v := b.Get(versionKey); len(v) == 4 {
+		p.Version = binary.BigEndian.Uint32(v)
+	} else if v != nil {
+		return p, fmt.Errorf("%w: version has %d bytes", errCorrupt, len(v))
+	}
 	v := b.Get(appliedKey)
 	if v == nil {
 		return p, nil
@@ -239,6 +245,11 @@ func putPosition(tx *bbolt.Tx, p Position) error {
 	v = binary.BigEndian.AppendUint64(v, p.Index)
 	v = binary.BigEndian.AppendUint64(v, p.Term)
 	v = binary.BigEndian.AppendUint64(v, uint64(p.Time))
+	if p.Version > 1 {
+		if err := tx.Bucket(metaBucket).Put(versionKey, binary.BigEndian.AppendUint32(nil, p.Version)); err != nil {
+			return err
+		}
+	}
 	return tx.Bucket(metaBucket).Put(appliedKey, v)
 }
 

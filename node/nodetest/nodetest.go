@@ -17,6 +17,7 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 
+	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	"github.com/kilndb/kiln/internal/memnet"
 	"github.com/kilndb/kiln/node"
@@ -166,6 +167,11 @@ func (n *Node) Querier(t tenant.ID) querierv1connect.QuerierServiceClient {
 // Jobs returns a client of the compaction jobs.
 func (n *Node) Jobs(t tenant.ID) compactionv1connect.JobServiceClient {
 	return compactionv1connect.NewJobServiceClient(n.client, n.URL(), as(t))
+}
+
+// Deletions returns a client of the deletions.
+func (n *Node) Deletions(t tenant.ID) adminv1connect.DeletionServiceClient {
+	return adminv1connect.NewDeletionServiceClient(n.client, n.URL(), as(t))
 }
 
 // as makes calls carry a tenant.

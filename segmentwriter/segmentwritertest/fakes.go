@@ -18,6 +18,8 @@ type Call struct {
 	Commit bool
 	// Err is the answer.
 	Err error
+	// Dropped are the datasets that the answer says were not taken.
+	Dropped []*metastorev1.DroppedDataset
 	// Hold, if not nil, is received from before the call goes on.
 	Hold <-chan struct{}
 }
@@ -53,7 +55,7 @@ func (x *Index) AddSegments(ctx context.Context, req *connect.Request[metastorev
 	if call.Err != nil {
 		return nil, call.Err
 	}
-	return connect.NewResponse(&metastorev1.AddSegmentsResponse{}), nil
+	return connect.NewResponse(&metastorev1.AddSegmentsResponse{Dropped: call.Dropped}), nil
 }
 
 func (x *Index) begin() Call {
