@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kilndb/kiln/metastore/raftnode"
 )
 
 // metrics are the numbers of one member.
@@ -17,6 +19,7 @@ type metrics struct {
 	snapshotBytes prometheus.Gauge
 	orphans       *prometheus.GaugeVec
 	buried        prometheus.Counter
+	terms         prometheus.Counter
 }
 
 func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
@@ -51,8 +54,12 @@ func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
 			Name: "kiln_metastore_orphans_buried_total",
 			Help: "Orphans that were given to deletion.",
 		}),
+		terms: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "kiln_metastore_leaderships_total",
+			Help: "How often this member has become the leader. The sum over the members counts leader changes.",
+		}),
 	}
-	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, x.orphans, x.buried, stateCollector{m})
+	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, x.orphans, x.buried, x.terms, stateCollector{m})
 	return x
 }
 
@@ -70,6 +77,8 @@ var (
 	jobsDesc       = prometheus.NewDesc("kiln_metastore_jobs", "Compaction jobs, by state.", []string{"state"}, nil)
 	tombstonesDesc = prometheus.NewDesc("kiln_metastore_tombstones", "Replaced objects that await their deletion.", nil, nil)
 	snapshotDesc   = prometheus.NewDesc("kiln_metastore_snapshot_age_seconds", "Age of the newest snapshot in the bucket, or of the leadership if there is none; on the leader only.", nil, nil)
+	lagDesc        = prometheus.NewDesc("kiln_metastore_apply_lag", "Committed log entries that are not applied yet.", nil, nil)
+	unreadyDesc    = prometheus.NewDesc("kiln_metastore_unready", "1 for the reason why this member could not serve now.", []string{"reason"}, nil)
 	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
 )
 
@@ -78,7 +87,7 @@ type stateCollector struct{ m *Metastore }
 
 // Describe names the metrics.
 func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, snapshotDesc, membersDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, lagDesc, unreadyDesc, snapshotDesc, membersDesc} {
 		ch <- d
 	}
 }
@@ -103,6 +112,15 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(jobsDesc, float64(s.Running), "running")
 	gauge(jobsDesc, float64(s.Parked), "parked")
 	gauge(tombstonesDesc, float64(s.Tombstones))
+	gauge(lagDesc, float64(c.m.node.Lag()))
+	reason := raftnode.Reason(c.m.Ready())
+	for _, r := range raftnode.Reasons {
+		v := 0.0
+		if r == reason {
+			v = 1
+		}
+		gauge(unreadyDesc, v, r)
+	}
 	if t := c.m.term.Load(); t != nil {
 		gauge(membersDesc, float64(t.members.count()))
 		gauge(snapshotDesc, time.Since(time.Unix(0, t.shipping.newest.Load())).Seconds())
