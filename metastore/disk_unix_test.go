@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/kilndb/kiln/metastore/raftnode"
 	"github.com/kilndb/kiln/objstore/memory"
 )
 
@@ -77,6 +78,9 @@ func TestAFullDiskRefusesWritesAndRecovers(t *testing.T) {
 			}
 		}
 		r.until(func() bool { return r.Ready() != nil && strings.Contains(r.Ready().Error(), "cannot be written") })
+		if got := raftnode.Reason(r.Ready()); got != "disk_full" {
+			t.Errorf("round %d: the reason is %q: %v", round, got, r.Ready())
+		}
 		room(t, ^uint64(0))
 		r.until(func() bool { return r.Ready() == nil }) // by itself
 		if err := add(); err != nil {

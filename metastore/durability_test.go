@@ -20,6 +20,7 @@ import (
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore/fsm"
+	"github.com/kilndb/kiln/metastore/raftnode"
 )
 
 func TestARestartKeepsWhatWasAcknowledged(t *testing.T) {
@@ -294,6 +295,9 @@ func TestAnUnknownCommandHaltsTheReplica(t *testing.T) {
 			}
 			for range 2 { // and again after a restart, when the log is replayed: no panic, no loop
 				r.until(func() bool { return r.Ready() != nil && strings.Contains(r.Ready().Error(), "halted") })
+				if got := raftnode.Reason(r.Ready()); got != "halted" {
+					t.Errorf("%s: the reason is %q", name, got)
+				}
 				if code := connect.CodeOf(r.add(segment(newID(), 1, dataset{"a", "web", 1, 2}))); code != connect.CodeUnavailable {
 					t.Errorf("%s: a write to the halted replica ends with %v", name, code)
 				}

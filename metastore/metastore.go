@@ -166,6 +166,7 @@ func (m *Metastore) lead(ctx context.Context) {
 	}
 	t := &term{members: newMembers(m.cfg.MemberLease), dispatch: newDispatcher(m, time.Now()), placement: placement.New(m.cfg.Placement, time.Now()), shipping: newShipping(time.Now()), done: ctx.Done()}
 	m.term.Store(t)
+	m.metrics.terms.Inc()
 	defer m.term.Store(nil)
 	var loops sync.WaitGroup
 	loops.Go(func() { t.dispatch.dispatchLoop(ctx) })

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kilndb/kiln/metastore/raftnode"
 )
 
 // metrics are the numbers of one member.
@@ -18,6 +20,7 @@ type metrics struct {
 	orphans       *prometheus.GaugeVec
 	buried        prometheus.Counter
 	dropped       *prometheus.CounterVec
+	terms         prometheus.Counter
 }
 
 func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
@@ -56,8 +59,12 @@ func newMetrics(m *Metastore, reg prometheus.Registerer) *metrics {
 			Name: "kiln_metastore_dropped_entries_total",
 			Help: "Objects that lost data, by cause (retention, deletion) and what became of their entry (gone, reduced).",
 		}, []string{"cause", "entry"}),
+		terms: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "kiln_metastore_leaderships_total",
+			Help: "How often this member has become the leader. The sum over the members counts leader changes.",
+		}),
 	}
-	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, x.orphans, x.buried, x.dropped, stateCollector{m})
+	reg.MustRegister(x.apply, x.batch, x.deletions, x.snapshots, x.snapshotBytes, x.orphans, x.buried, x.dropped, x.terms, stateCollector{m})
 	return x
 }
 
@@ -76,6 +83,8 @@ var (
 	tombstonesDesc = prometheus.NewDesc("kiln_metastore_tombstones", "Replaced objects that await their deletion.", nil, nil)
 	snapshotDesc   = prometheus.NewDesc("kiln_metastore_snapshot_age_seconds", "Age of the newest snapshot in the bucket, or of the leadership if there is none; on the leader only.", nil, nil)
 	rewritesDesc   = prometheus.NewDesc("kiln_metastore_rewrites", "Objects in the index that hold dropped data and await being rewritten.", nil, nil)
+	lagDesc        = prometheus.NewDesc("kiln_metastore_apply_lag", "Committed log entries that are not applied yet.", nil, nil)
+	unreadyDesc    = prometheus.NewDesc("kiln_metastore_unready", "1 for the reason why this member could not serve now.", []string{"reason"}, nil)
 	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
 )
 
@@ -84,7 +93,7 @@ type stateCollector struct{ m *Metastore }
 
 // Describe names the metrics.
 func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, snapshotDesc, rewritesDesc, membersDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, lagDesc, unreadyDesc, snapshotDesc, rewritesDesc, membersDesc} {
 		ch <- d
 	}
 }
@@ -110,6 +119,15 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(jobsDesc, float64(s.Parked), "parked")
 	gauge(tombstonesDesc, float64(s.Tombstones))
 	gauge(rewritesDesc, float64(s.Rewrites))
+	gauge(lagDesc, float64(c.m.node.Lag()))
+	reason := raftnode.Reason(c.m.Ready())
+	for _, r := range raftnode.Reasons {
+		v := 0.0
+		if r == reason {
+			v = 1
+		}
+		gauge(unreadyDesc, v, r)
+	}
 	if t := c.m.term.Load(); t != nil {
 		gauge(membersDesc, float64(t.members.count()))
 		gauge(snapshotDesc, time.Since(time.Unix(0, t.shipping.newest.Load())).Seconds())

@@ -20,6 +20,9 @@ var (
 	// ErrHalted is returned when the replica met an entry that it cannot apply. It applies nothing any more.
 	ErrHalted = errors.New("replica halted")
 
+	// ErrStalled is returned while a transaction that is sound cannot be stored. It is tried again.
+	ErrStalled = errors.New("state cannot be stored")
+
 	// ErrReplayed is the answer to an entry that had been applied already; what was answered then is not kept.
 	ErrReplayed = errors.New("entry was applied earlier")
 
@@ -190,9 +193,6 @@ func (f *FSM) stop(l *raft.Log, err error) error {
 	return err
 }
 
-// errCommit marks a transaction that was sound but could not be stored.
-var errCommit = errors.New("store state")
-
 // applyDurably is transact, tried again for as long as the store does not take it.
 func (f *FSM) applyDurably(logs []*raft.Log, results []any) (applied int, err error) {
 	for pause := stallPause; ; pause = min(2*pause, stallPauseMax) {
@@ -200,7 +200,7 @@ func (f *FSM) applyDurably(logs []*raft.Log, results []any) (applied int, err er
 			return 0, *err
 		}
 		applied, err = f.transact(logs, results)
-		if !errors.Is(err, errCommit) {
+		if !errors.Is(err, ErrStalled) {
 			f.stalled.Store(nil)
 			return applied, err
 		}
@@ -232,7 +232,7 @@ func (f *FSM) transact(logs []*raft.Log, results []any) (applied int, err error)
 		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errCommit, err)
+		return 0, fmt.Errorf("%w: %w", ErrStalled, err)
 	}
 	done := false
 	defer func() {
@@ -261,14 +261,14 @@ func (f *FSM) transact(logs []*raft.Log, results []any) (applied int, err error)
 		}
 	}
 	if err := errors.Join(putPosition(tx, position), f.points.Hit("apply/before-commit")); err != nil {
-		return applied, fmt.Errorf("%w: %w", errCommit, err)
+		return applied, fmt.Errorf("%w: %w", ErrStalled, err)
 	}
 	if err := tx.Commit(); err != nil { // bbolt has rolled back
 		done = true
 		for _, c := range f.components {
 			c.Rollback()
 		}
-		return applied, fmt.Errorf("%w: %w", errCommit, err)
+		return applied, fmt.Errorf("%w: %w", ErrStalled, err)
 	}
 	done = true
 	for _, c := range f.components {

@@ -166,7 +166,7 @@ func (n *Node) usable() error {
 		return fmt.Errorf("%w: closed", ErrUnavailable)
 	}
 	if err := n.logs.err(); err != nil {
-		return fmt.Errorf("%w: the log cannot be written: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrLog, err)
 	}
 	return nil
 }
@@ -177,23 +177,6 @@ func (n *Node) Leads() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.leads != 0 && n.leads == n.raft.CurrentTerm()
-}
-
-// Ready returns why this node could not serve now, or nil.
-func (n *Node) Ready() error {
-	if err := n.usable(); err != nil {
-		return err
-	}
-	if _, id := n.raft.LeaderWithID(); id == "" {
-		return fmt.Errorf("%w: the group has no leader", ErrUnavailable)
-	}
-	if n.raft.State() == raft.Leader && !n.Leads() {
-		return fmt.Errorf("%w: leads, but has not applied all that was committed before", ErrUnavailable)
-	}
-	if committed, applied := n.raft.CommitIndex(), n.raft.AppliedIndex(); committed > applied+n.cfg.MaxApplyLag {
-		return fmt.Errorf("%w: %d committed entries are not applied yet", ErrUnavailable, committed-applied)
-	}
-	return nil
 }
 
 // Snapshot takes a snapshot now, whatever the threshold.
