@@ -250,14 +250,14 @@ func (f *FSM) transact(logs []*raft.Log, results []any) (applied int, err error)
 		l := logs[applied]
 		if l.Index > position.Index {
 			if err := f.wanted.answer(tx, position, l.Index-1); err != nil {
-				return applied, fmt.Errorf("%w: %w", errCommit, err)
+				return applied, fmt.Errorf("%w: %w", ErrStalled, err)
 			}
 		}
 		if results[applied], err = f.applyOne(tx, l, &position); err != nil {
 			return applied, err
 		}
 		if err := f.wanted.answer(tx, position, l.Index); err != nil {
-			return applied, fmt.Errorf("%w: %w", errCommit, err)
+			return applied, fmt.Errorf("%w: %w", ErrStalled, err)
 		}
 	}
 	if err := errors.Join(putPosition(tx, position), f.points.Hit("apply/before-commit")); err != nil {
