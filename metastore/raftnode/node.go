@@ -290,8 +290,7 @@ func (n *Node) closeStreams() error {
 func (n *Node) release() error {
 	var err error
 	if n.logs != nil {
-		err = n.logs.Close()
-		n.logs = nil
+		err = n.logs.Close() // which may be repeated, and a late question about it is harmless
 	}
 	return errors.Join(err, n.state.Close())
 }
