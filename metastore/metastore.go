@@ -86,6 +86,7 @@ func (m *Metastore) Run(ctx context.Context) error {
 	var appends sync.WaitGroup
 	appends.Go(func() { m.appendLoop(ctx) })
 	err := m.node.Run(ctx, m.lead)
+	m.state.Interrupt() // what cannot be stored now will not be waited for
 	appends.Wait()
 	return errors.Join(err, m.Close())
 }

@@ -95,6 +95,9 @@ type appended struct {
 
 // append registers segments, together with those of other callers.
 func (m *Metastore) append(ctx context.Context, segments []*storagev1.BlockMeta) (added, error) {
+	if err := m.node.Usable(); err != nil {
+		return added{}, err // at once: behind an entry that cannot be stored it would wait for its deadline
+	}
 	a := &appending{segments: segments, answer: make(chan appended, 1)}
 	for _, s := range segments {
 		a.size += proto.Size(s)

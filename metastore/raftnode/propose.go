@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -19,6 +20,9 @@ var (
 	// Nothing was written.
 	ErrUnavailable = errors.New("metastore unavailable")
 )
+
+// takeTimeout bounds the wait for raft to look at a command: far above what a busy leader needs.
+const takeTimeout = 5 * time.Second
 
 // NotLeaderError is returned when another node leads, or none. Nothing was written.
 type NotLeaderError struct {
@@ -45,9 +49,13 @@ func (n *Node) Apply(ctx context.Context, cmd *storagev1.Command) (any, error) {
 		return nil, n.notLeader()
 	}
 	var result any
-	// Without a timeout: raft's main loop takes the command, or the node stops leading and refuses it.
+	if err := n.usable(); err != nil {
+		return nil, err
+	}
+	// The timeout is for raft's main loop to take the command, not for storing it: what was not taken in time is not written.
+	// It is not taken while raft waits for its disk.
 	err = n.wait(ctx, func() error {
-		f := n.raft.Apply(data, 0)
+		f := n.raft.Apply(data, takeTimeout)
 		if err := f.Error(); err != nil {
 			return err
 		}
@@ -57,6 +65,8 @@ func (n *Node) Apply(ctx context.Context, cmd *storagev1.Command) (any, error) {
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return nil, err
+	case errors.Is(err, raft.ErrEnqueueTimeout):
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(err, n.logs.err()))
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return nil, n.notLeader()
 	case err != nil:
@@ -153,6 +163,9 @@ func (n *Node) notLeader() error {
 	m, _ := n.cfg.member(string(id))
 	return &NotLeaderError{Leader: m.Service}
 }
+
+// Usable returns ErrUnavailable when this node will not serve again by itself, or cannot store what is written to it.
+func (n *Node) Usable() error { return n.usable() }
 
 // usable returns ErrUnavailable when this node will not serve again by itself, or cannot store what it applies.
 func (n *Node) usable() error {
