@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -48,6 +49,7 @@ func CheckSnapshot(r io.Reader) (position Position, err error) {
 	defer z.Close()
 	d := decoder{r: bufio.NewReaderSize(z, 64<<10), crc: crc32.New(castagnoli)}
 	meta := false
+	position.Version = 1 // it is absent then
 	for {
 		kind, fields, err := d.next()
 		switch {
@@ -59,6 +61,11 @@ func CheckSnapshot(r io.Reader) (position Position, err error) {
 			meta = string(fields[0]) == string(metaBucket)
 		case meta && string(fields[0]) == string(clusterKey):
 			position.Cluster = string(fields[1])
+		case meta && string(fields[0]) == string(versionKey):
+			if len(fields[1]) != 4 {
+				return Position{}, fmt.Errorf("%w: version has %d bytes", ErrSnapshot, len(fields[1]))
+			}
+			position.Version = binary.BigEndian.Uint32(fields[1])
 		case meta && string(fields[0]) == string(appliedKey):
 			if err := position.parse(fields[1]); err != nil {
 				return Position{}, fmt.Errorf("%w: %w", ErrSnapshot, err)
@@ -90,6 +97,7 @@ func (f *FSM) Amend(position Position, change func(tx *Tx) error) error {
 	if f.db == nil {
 		return ErrClosed
 	}
+	position.Version = max(position.Version, f.Position().Version) // what the state holds remains in it
 	err := f.db.Update(func(tx *bbolt.Tx) error {
 		if err := change(tx); err != nil {
 			return err
