@@ -26,6 +26,7 @@ test-long: ## Run the metastore's model test and simulation for longer
 
 race: ## Run the tests of packages with goroutines under the race detector
 	$(GO) test -race $(shell cat .ci/race-packages)
+	$(GO) test -race -run 'FindsDamageLate|Concurrent' ./block
 	$(GO) test -race -skip 'TestEveryFileComesBack|TestFiveHundredPushes' ./node
 
 bench: ## Measure the budgets of docs/benchmarks.md, as ratios
