@@ -210,6 +210,18 @@ func TestIngestSaysWhenToComeBack(t *testing.T) {
 	}
 }
 
+// What a refusal says of time reaches senders of OpenTelemetry too.
+func TestOTLPSaysWhenToComeBack(t *testing.T) {
+	d := openTimed(t, func(l *tenant.Limits) { l.Rate, l.Burst = 10_000, 10_000 })
+	if err := push(t, d, series(checkout(), sized(40_000))); err != nil {
+		t.Fatal(err)
+	}
+	w := export(t, d.Distributor, counted(now, "main").Proto())
+	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "4" || !strings.Contains(w.Body.String(), "rate limit of 10000") {
+		t.Errorf("answer %d, Retry-After %q: %q", w.Code, w.Header().Get("Retry-After"), w.Body)
+	}
+}
+
 func TestActiveSeriesAreBounded(t *testing.T) {
 	d := openTimed(t, func(l *tenant.Limits) { l.MaxActiveSeries = 3 })
 	send := func(pod string) error { t.Helper(); return push(t, d, series(checkout("pod", pod), small(1))) }

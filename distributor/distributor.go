@@ -96,7 +96,7 @@ func (s store) Store(ctx context.Context, t tenant.ID, in []ingest.Upload) error
 		}
 		s.d.metrics.discard(reasonOf(err), 1)
 		if len(in) == 1 {
-			return answer(codeOf(err), message(err), retryAfter(err))
+			return answerTo(err)
 		}
 		failures = append(failures, failure{series: i, err: err, what: in[i].What})
 	}

@@ -32,7 +32,7 @@ func (d *Distributor) guard(next http.Handler, calls bool) http.Handler {
 		b := &body{ReadCloser: r.Body, limit: int64(d.cfg.Limits(id).MaxBody), held: hold{memory: d.memory, tenant: id}}
 		defer b.held.release()
 		if d.queue.full(id) { // it would be read for nothing
-			b.reason, b.err = reasonOverload, answer(connect.CodeResourceExhausted, errOverload().Error(), retryOverload)
+			b.reason, b.err = reasonOverload, answerTo(errOverload())
 		}
 		guarded := r.WithContext(context.WithValue(r.Context(), bodyKey{}, b))
 		guarded.Body = b
@@ -122,7 +122,7 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Hold(n int) error {
 	if b.err == nil && !b.held.grow(int64(n)) {
 		b.reason = reasonMemory
-		b.err = answer(connect.CodeResourceExhausted, "the server has no memory for more requests now; try again", retryMemory)
+		b.err = answerTo(errMemory())
 	}
 	return b.err
 }
@@ -168,7 +168,7 @@ func (g *gunzip) Read(p []byte) (int, error) {
 	case g.made > g.limit:
 		return 0, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the message is larger than the limit of %d bytes once inflated (at most %d, and %d times what was sent)", g.limit, g.most.bytes, g.most.ratio))
 	case !g.held.grow(int64(n)):
-		return 0, answer(connect.CodeResourceExhausted, "the server has no memory for more requests now; try again", retryMemory)
+		return 0, answerTo(errMemory())
 	case err != nil && !errors.Is(err, io.EOF):
 		return n, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("inflate the message: %w", err))
 	}

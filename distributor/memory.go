@@ -62,3 +62,7 @@ func (h *hold) release() {
 	}
 	h.n = 0
 }
+
+func errMemory() error {
+	return refuseUntil(retryMemory, reasonMemory, "the server has no memory for more requests now; try again")
+}

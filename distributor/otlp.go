@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
@@ -55,7 +53,7 @@ func (s otlpStore) Store(ctx context.Context, t tenant.ID, size int, in []otlp.U
 	for i, err := range results {
 		if err != nil {
 			d.metrics.discard(reasonOf(err), 1)
-			results[i] = connect.NewError(codeOf(err), errors.New(message(err)))
+			results[i] = answerTo(err)
 		}
 	}
 	return results

@@ -22,7 +22,7 @@ func (d *Distributor) Push(ctx context.Context, req *connect.Request[pushv1.Push
 	}
 	r := &request{tenant: t, limits: d.cfg.Limits(t), rules: d.rules(t)}
 	if err := d.checkRequest(req.Msg, r); err != nil {
-		return nil, answer(codeOf(err), err.Error(), retryAfter(err))
+		return nil, answerTo(err)
 	}
 	uploads, failures := d.readRequest(req.Msg, r)
 	for i, err := range d.storeAll(ctx, r, uploads) {

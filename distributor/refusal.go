@@ -117,6 +117,9 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
+// answerTo returns what a call is told whose only profile failed with err.
+func answerTo(err error) *connect.Error { return answer(codeOf(err), message(err), retryAfter(err)) }
+
 // answer returns the error of a call, which says when to come back if that is worth it: HTTP clients look for the header,
 // gRPC clients for the detail.
 func answer(code connect.Code, text string, after time.Duration) *connect.Error {
