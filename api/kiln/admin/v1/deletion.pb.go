@@ -78,7 +78,9 @@ type DeleteRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Absent: every service.
-	Service       *string `protobuf:"bytes,2,opt,name=service,proto3,oneof" json:"service,omitempty"`
+	Service *string `protobuf:"bytes,2,opt,name=service,proto3,oneof" json:"service,omitempty"`
+	// Only series that this selects, such as {pod="a",version=~"1.*"}. Empty: all of them.
+	Selector      string `protobuf:"bytes,3,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,6 +125,13 @@ func (x *DeleteRequest) GetTenant() string {
 func (x *DeleteRequest) GetService() string {
 	if x != nil && x.Service != nil {
 		return *x.Service
+	}
+	return ""
+}
+
+func (x *DeleteRequest) GetSelector() string {
+	if x != nil {
+		return x.Selector
 	}
 	return ""
 }
@@ -360,8 +369,10 @@ type Deletion struct {
 	Requested int64 `protobuf:"varint,5,opt,name=requested,proto3" json:"requested,omitempty"`
 	Finished  int64 `protobuf:"varint,6,opt,name=finished,proto3" json:"finished,omitempty"`
 	// Objects that held the data, and how many of them are still in the bucket.
-	Objects       uint64 `protobuf:"varint,7,opt,name=objects,proto3" json:"objects,omitempty"`
-	Remaining     uint64 `protobuf:"varint,8,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	Objects   uint64 `protobuf:"varint,7,opt,name=objects,proto3" json:"objects,omitempty"`
+	Remaining uint64 `protobuf:"varint,8,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	// As in DeleteRequest.
+	Selector      string `protobuf:"bytes,9,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,14 +463,22 @@ func (x *Deletion) GetRemaining() uint64 {
 	return 0
 }
 
+func (x *Deletion) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
 var File_kiln_admin_v1_deletion_proto protoreflect.FileDescriptor
 
 const file_kiln_admin_v1_deletion_proto_rawDesc = "" +
 	"\n" +
-	"\x1ckiln/admin/v1/deletion.proto\x12\rkiln.admin.v1\"R\n" +
+	"\x1ckiln/admin/v1/deletion.proto\x12\rkiln.admin.v1\"n\n" +
 	"\rDeleteRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
-	"\aservice\x18\x02 \x01(\tH\x00R\aservice\x88\x01\x01B\n" +
+	"\aservice\x18\x02 \x01(\tH\x00R\aservice\x88\x01\x01\x12\x1a\n" +
+	"\bselector\x18\x03 \x01(\tR\bselectorB\n" +
 	"\n" +
 	"\b_service\"E\n" +
 	"\x0eDeleteResponse\x123\n" +
@@ -471,7 +490,7 @@ const file_kiln_admin_v1_deletion_proto_rawDesc = "" +
 	"\x14ListDeletionsRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\"N\n" +
 	"\x15ListDeletionsResponse\x125\n" +
-	"\tdeletions\x18\x01 \x03(\v2\x17.kiln.admin.v1.DeletionR\tdeletions\"\x83\x02\n" +
+	"\tdeletions\x18\x01 \x03(\v2\x17.kiln.admin.v1.DeletionR\tdeletions\"\x9f\x02\n" +
 	"\bDeletion\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
@@ -480,7 +499,8 @@ const file_kiln_admin_v1_deletion_proto_rawDesc = "" +
 	"\trequested\x18\x05 \x01(\x03R\trequested\x12\x1a\n" +
 	"\bfinished\x18\x06 \x01(\x03R\bfinished\x12\x18\n" +
 	"\aobjects\x18\a \x01(\x04R\aobjects\x12\x1c\n" +
-	"\tremaining\x18\b \x01(\x04R\tremainingB\n" +
+	"\tremaining\x18\b \x01(\x04R\tremaining\x12\x1a\n" +
+	"\bselector\x18\t \x01(\tR\bselectorB\n" +
 	"\n" +
 	"\b_service*g\n" +
 	"\rDeletionState\x12\x1e\n" +

@@ -382,7 +382,9 @@ const file_kiln_metastore_v1_index_proto_rawDesc = "" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader2\xb5\x01\n" +
 	"\fIndexService\x12\\\n" +
 	"\vAddSegments\x12%.kiln.metastore.v1.AddSegmentsRequest\x1a&.kiln.metastore.v1.AddSegmentsResponse\x12G\n" +
-	"\x04Find\x12\x1e.kiln.metastore.v1.FindRequest\x1a\x1f.kiln.metastore.v1.FindResponseB:Z8github.com/kilndb/kiln/api/kiln/metastore/v1;metastorev1b\x06proto3"
+	"\x04Find\x12\x1e.kiln.metastore.v1.FindRequest\x1a\x1f.kiln.metastore.v1.FindResponse2c\n" +
+	"\x11IndexPagesService\x12N\n" +
+	"\tFindPages\x12\x1e.kiln.metastore.v1.FindRequest\x1a\x1f.kiln.metastore.v1.FindResponse0\x01B:Z8github.com/kilndb/kiln/api/kiln/metastore/v1;metastorev1b\x06proto3"
 
 var (
 	file_kiln_metastore_v1_index_proto_rawDescOnce sync.Once
@@ -412,10 +414,12 @@ var file_kiln_metastore_v1_index_proto_depIdxs = []int32{
 	6, // 2: kiln.metastore.v1.FindResponse.entries:type_name -> kiln.storage.v1.BlockMeta
 	0, // 3: kiln.metastore.v1.IndexService.AddSegments:input_type -> kiln.metastore.v1.AddSegmentsRequest
 	3, // 4: kiln.metastore.v1.IndexService.Find:input_type -> kiln.metastore.v1.FindRequest
-	1, // 5: kiln.metastore.v1.IndexService.AddSegments:output_type -> kiln.metastore.v1.AddSegmentsResponse
-	4, // 6: kiln.metastore.v1.IndexService.Find:output_type -> kiln.metastore.v1.FindResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
+	3, // 5: kiln.metastore.v1.IndexPagesService.FindPages:input_type -> kiln.metastore.v1.FindRequest
+	1, // 6: kiln.metastore.v1.IndexService.AddSegments:output_type -> kiln.metastore.v1.AddSegmentsResponse
+	4, // 7: kiln.metastore.v1.IndexService.Find:output_type -> kiln.metastore.v1.FindResponse
+	4, // 8: kiln.metastore.v1.IndexPagesService.FindPages:output_type -> kiln.metastore.v1.FindResponse
+	6, // [6:9] is the sub-list for method output_type
+	3, // [3:6] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
 	3, // [3:3] is the sub-list for extension extendee
 	0, // [0:3] is the sub-list for field type_name
@@ -434,7 +438,7 @@ func file_kiln_metastore_v1_index_proto_init() {
 			NumEnums:      0,
 			NumMessages:   6,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_kiln_metastore_v1_index_proto_goTypes,
 		DependencyIndexes: file_kiln_metastore_v1_index_proto_depIdxs,

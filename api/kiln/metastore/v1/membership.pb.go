@@ -256,6 +256,96 @@ func (x *HeartbeatResponse) GetPlacement() *Placement {
 	return nil
 }
 
+type WatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{4}
+}
+
+type WatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All of them, sorted by node.
+	Members []*Member `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	// As in HeartbeatResponse.
+	Placement     *Placement `protobuf:"bytes,2,opt,name=placement,proto3" json:"placement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WatchResponse) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetPlacement() *Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
 // Placement says what of everybody's pushes is too much for one place.
 type Placement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -269,7 +359,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -281,7 +371,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -294,7 +384,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{4}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Placement) GetTenants() []*TenantPlacement {
@@ -322,7 +412,7 @@ type ShardLoad struct {
 
 func (x *ShardLoad) Reset() {
 	*x = ShardLoad{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -334,7 +424,7 @@ func (x *ShardLoad) String() string {
 func (*ShardLoad) ProtoMessage() {}
 
 func (x *ShardLoad) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[5]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -347,7 +437,7 @@ func (x *ShardLoad) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardLoad.ProtoReflect.Descriptor instead.
 func (*ShardLoad) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{5}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ShardLoad) GetShard() uint32 {
@@ -376,7 +466,7 @@ type TenantPlacement struct {
 
 func (x *TenantPlacement) Reset() {
 	*x = TenantPlacement{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +478,7 @@ func (x *TenantPlacement) String() string {
 func (*TenantPlacement) ProtoMessage() {}
 
 func (x *TenantPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[6]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +491,7 @@ func (x *TenantPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantPlacement.ProtoReflect.Descriptor instead.
 func (*TenantPlacement) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{6}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TenantPlacement) GetTenant() string {
@@ -437,7 +527,7 @@ type ServicePlacement struct {
 
 func (x *ServicePlacement) Reset() {
 	*x = ServicePlacement{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +539,7 @@ func (x *ServicePlacement) String() string {
 func (*ServicePlacement) ProtoMessage() {}
 
 func (x *ServicePlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[7]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +552,7 @@ func (x *ServicePlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePlacement.ProtoReflect.Descriptor instead.
 func (*ServicePlacement) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{7}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ServicePlacement) GetService() string {
@@ -495,7 +585,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +597,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[8]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +610,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{8}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LeaveRequest) GetNode() string {
@@ -538,7 +628,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[9]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +640,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[9]
+	mi := &file_kiln_metastore_v1_membership_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +653,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{9}
+	return file_kiln_metastore_v1_membership_proto_rawDescGZIP(), []int{11}
 }
 
 var File_kiln_metastore_v1_membership_proto protoreflect.FileDescriptor
@@ -584,7 +674,11 @@ const file_kiln_metastore_v1_membership_proto_rawDesc = "" +
 	"\x11HeartbeatResponse\x123\n" +
 	"\amembers\x18\x01 \x03(\v2\x19.kiln.metastore.v1.MemberR\amembers\x12\x19\n" +
 	"\blease_ms\x18\x02 \x01(\rR\aleaseMs\x12:\n" +
-	"\tplacement\x18\x03 \x01(\v2\x1c.kiln.metastore.v1.PlacementR\tplacement\"\x7f\n" +
+	"\tplacement\x18\x03 \x01(\v2\x1c.kiln.metastore.v1.PlacementR\tplacement\"\x0e\n" +
+	"\fWatchRequest\"\x80\x01\n" +
+	"\rWatchResponse\x123\n" +
+	"\amembers\x18\x01 \x03(\v2\x19.kiln.metastore.v1.MemberR\amembers\x12:\n" +
+	"\tplacement\x18\x02 \x01(\v2\x1c.kiln.metastore.v1.PlacementR\tplacement\"\x7f\n" +
 	"\tPlacement\x12<\n" +
 	"\atenants\x18\x01 \x03(\v2\".kiln.metastore.v1.TenantPlacementR\atenants\x124\n" +
 	"\x06shards\x18\x02 \x03(\v2\x1c.kiln.metastore.v1.ShardLoadR\x06shards\"9\n" +
@@ -605,7 +699,9 @@ const file_kiln_metastore_v1_membership_proto_rawDesc = "" +
 	"\rLeaveResponse2\xb7\x01\n" +
 	"\x11MembershipService\x12V\n" +
 	"\tHeartbeat\x12#.kiln.metastore.v1.HeartbeatRequest\x1a$.kiln.metastore.v1.HeartbeatResponse\x12J\n" +
-	"\x05Leave\x12\x1f.kiln.metastore.v1.LeaveRequest\x1a .kiln.metastore.v1.LeaveResponseB:Z8github.com/kilndb/kiln/api/kiln/metastore/v1;metastorev1b\x06proto3"
+	"\x05Leave\x12\x1f.kiln.metastore.v1.LeaveRequest\x1a .kiln.metastore.v1.LeaveResponse2f\n" +
+	"\x16MembershipWatchService\x12L\n" +
+	"\x05Watch\x12\x1f.kiln.metastore.v1.WatchRequest\x1a .kiln.metastore.v1.WatchResponse0\x01B:Z8github.com/kilndb/kiln/api/kiln/metastore/v1;metastorev1b\x06proto3"
 
 var (
 	file_kiln_metastore_v1_membership_proto_rawDescOnce sync.Once
@@ -619,36 +715,42 @@ func file_kiln_metastore_v1_membership_proto_rawDescGZIP() []byte {
 	return file_kiln_metastore_v1_membership_proto_rawDescData
 }
 
-var file_kiln_metastore_v1_membership_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_kiln_metastore_v1_membership_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_kiln_metastore_v1_membership_proto_goTypes = []any{
 	(*Member)(nil),            // 0: kiln.metastore.v1.Member
 	(*GroupMember)(nil),       // 1: kiln.metastore.v1.GroupMember
 	(*HeartbeatRequest)(nil),  // 2: kiln.metastore.v1.HeartbeatRequest
 	(*HeartbeatResponse)(nil), // 3: kiln.metastore.v1.HeartbeatResponse
-	(*Placement)(nil),         // 4: kiln.metastore.v1.Placement
-	(*ShardLoad)(nil),         // 5: kiln.metastore.v1.ShardLoad
-	(*TenantPlacement)(nil),   // 6: kiln.metastore.v1.TenantPlacement
-	(*ServicePlacement)(nil),  // 7: kiln.metastore.v1.ServicePlacement
-	(*LeaveRequest)(nil),      // 8: kiln.metastore.v1.LeaveRequest
-	(*LeaveResponse)(nil),     // 9: kiln.metastore.v1.LeaveResponse
+	(*WatchRequest)(nil),      // 4: kiln.metastore.v1.WatchRequest
+	(*WatchResponse)(nil),     // 5: kiln.metastore.v1.WatchResponse
+	(*Placement)(nil),         // 6: kiln.metastore.v1.Placement
+	(*ShardLoad)(nil),         // 7: kiln.metastore.v1.ShardLoad
+	(*TenantPlacement)(nil),   // 8: kiln.metastore.v1.TenantPlacement
+	(*ServicePlacement)(nil),  // 9: kiln.metastore.v1.ServicePlacement
+	(*LeaveRequest)(nil),      // 10: kiln.metastore.v1.LeaveRequest
+	(*LeaveResponse)(nil),     // 11: kiln.metastore.v1.LeaveResponse
 }
 var file_kiln_metastore_v1_membership_proto_depIdxs = []int32{
-	1, // 0: kiln.metastore.v1.Member.metastore:type_name -> kiln.metastore.v1.GroupMember
-	0, // 1: kiln.metastore.v1.HeartbeatRequest.member:type_name -> kiln.metastore.v1.Member
-	0, // 2: kiln.metastore.v1.HeartbeatResponse.members:type_name -> kiln.metastore.v1.Member
-	4, // 3: kiln.metastore.v1.HeartbeatResponse.placement:type_name -> kiln.metastore.v1.Placement
-	6, // 4: kiln.metastore.v1.Placement.tenants:type_name -> kiln.metastore.v1.TenantPlacement
-	5, // 5: kiln.metastore.v1.Placement.shards:type_name -> kiln.metastore.v1.ShardLoad
-	7, // 6: kiln.metastore.v1.TenantPlacement.services:type_name -> kiln.metastore.v1.ServicePlacement
-	2, // 7: kiln.metastore.v1.MembershipService.Heartbeat:input_type -> kiln.metastore.v1.HeartbeatRequest
-	8, // 8: kiln.metastore.v1.MembershipService.Leave:input_type -> kiln.metastore.v1.LeaveRequest
-	3, // 9: kiln.metastore.v1.MembershipService.Heartbeat:output_type -> kiln.metastore.v1.HeartbeatResponse
-	9, // 10: kiln.metastore.v1.MembershipService.Leave:output_type -> kiln.metastore.v1.LeaveResponse
-	9, // [9:11] is the sub-list for method output_type
-	7, // [7:9] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	1,  // 0: kiln.metastore.v1.Member.metastore:type_name -> kiln.metastore.v1.GroupMember
+	0,  // 1: kiln.metastore.v1.HeartbeatRequest.member:type_name -> kiln.metastore.v1.Member
+	0,  // 2: kiln.metastore.v1.HeartbeatResponse.members:type_name -> kiln.metastore.v1.Member
+	6,  // 3: kiln.metastore.v1.HeartbeatResponse.placement:type_name -> kiln.metastore.v1.Placement
+	0,  // 4: kiln.metastore.v1.WatchResponse.members:type_name -> kiln.metastore.v1.Member
+	6,  // 5: kiln.metastore.v1.WatchResponse.placement:type_name -> kiln.metastore.v1.Placement
+	8,  // 6: kiln.metastore.v1.Placement.tenants:type_name -> kiln.metastore.v1.TenantPlacement
+	7,  // 7: kiln.metastore.v1.Placement.shards:type_name -> kiln.metastore.v1.ShardLoad
+	9,  // 8: kiln.metastore.v1.TenantPlacement.services:type_name -> kiln.metastore.v1.ServicePlacement
+	2,  // 9: kiln.metastore.v1.MembershipService.Heartbeat:input_type -> kiln.metastore.v1.HeartbeatRequest
+	10, // 10: kiln.metastore.v1.MembershipService.Leave:input_type -> kiln.metastore.v1.LeaveRequest
+	4,  // 11: kiln.metastore.v1.MembershipWatchService.Watch:input_type -> kiln.metastore.v1.WatchRequest
+	3,  // 12: kiln.metastore.v1.MembershipService.Heartbeat:output_type -> kiln.metastore.v1.HeartbeatResponse
+	11, // 13: kiln.metastore.v1.MembershipService.Leave:output_type -> kiln.metastore.v1.LeaveResponse
+	5,  // 14: kiln.metastore.v1.MembershipWatchService.Watch:output_type -> kiln.metastore.v1.WatchResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_kiln_metastore_v1_membership_proto_init() }
@@ -662,9 +764,9 @@ func file_kiln_metastore_v1_membership_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_metastore_v1_membership_proto_rawDesc), len(file_kiln_metastore_v1_membership_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_kiln_metastore_v1_membership_proto_goTypes,
 		DependencyIndexes: file_kiln_metastore_v1_membership_proto_depIdxs,

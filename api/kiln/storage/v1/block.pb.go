@@ -573,7 +573,10 @@ type Dataset struct {
 	// would be more than an int64 holds.
 	Rows []*Rows `protobuf:"bytes,6,rep,name=rows,proto3" json:"rows,omitempty"`
 	// A Bloom filter over the (name, value) pairs of the labels of its series; empty: every pair may be there.
-	LabelFilter   []byte `protobuf:"bytes,7,opt,name=label_filter,json=labelFilter,proto3" json:"label_filter,omitempty"`
+	LabelFilter []byte `protobuf:"bytes,7,opt,name=label_filter,json=labelFilter,proto3" json:"label_filter,omitempty"`
+	// String references: selectors of series that were deleted and that the object still holds. Set in entries alone, never
+	// in a footer: who reads the rows leaves these series out.
+	Excluded      []uint32 `protobuf:"varint,8,rep,packed,name=excluded,proto3" json:"excluded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -653,6 +656,13 @@ func (x *Dataset) GetRows() []*Rows {
 func (x *Dataset) GetLabelFilter() []byte {
 	if x != nil {
 		return x.LabelFilter
+	}
+	return nil
+}
+
+func (x *Dataset) GetExcluded() []uint32 {
+	if x != nil {
+		return x.Excluded
 	}
 	return nil
 }
@@ -887,7 +897,7 @@ const file_kiln_storage_v1_block_proto_rawDesc = "" +
 	"\x04type\x18\x01 \x01(\x0e2\x1c.kiln.storage.v1.SectionTypeR\x04type\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x04R\x06length\x12\x10\n" +
-	"\x03crc\x18\x04 \x01(\aR\x03crc\"\xd5\x01\n" +
+	"\x03crc\x18\x04 \x01(\aR\x03crc\"\xf1\x01\n" +
 	"\aDataset\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\rR\aservice\x12\x14\n" +
@@ -895,7 +905,8 @@ const file_kiln_storage_v1_block_proto_rawDesc = "" +
 	"\bmin_time\x18\x04 \x01(\x03R\aminTime\x12\x19\n" +
 	"\bmax_time\x18\x05 \x01(\x03R\amaxTime\x12)\n" +
 	"\x04rows\x18\x06 \x03(\v2\x15.kiln.storage.v1.RowsR\x04rows\x12!\n" +
-	"\flabel_filter\x18\a \x01(\fR\vlabelFilter\"\xe5\x02\n" +
+	"\flabel_filter\x18\a \x01(\fR\vlabelFilter\x12\x1a\n" +
+	"\bexcluded\x18\b \x03(\rR\bexcluded\"\xe5\x02\n" +
 	"\x04Rows\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12#\n" +
 	"\rfirst_profile\x18\x02 \x01(\x04R\ffirstProfile\x12\x1a\n" +

@@ -911,7 +911,9 @@ type Drop struct {
 	// from then on.
 	Before int64 `protobuf:"varint,3,opt,name=before,proto3" json:"before,omitempty"`
 	// Datasets that are in the index now are dropped whatever their times.
-	Stored        bool `protobuf:"varint,4,opt,name=stored,proto3" json:"stored,omitempty"`
+	Stored bool `protobuf:"varint,4,opt,name=stored,proto3" json:"stored,omitempty"`
+	// Only series that this selects; stored is set and before is 0. Empty: all of them. Version 3.
+	Selector      string `protobuf:"bytes,5,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -974,6 +976,13 @@ func (x *Drop) GetStored() bool {
 	return false
 }
 
+func (x *Drop) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
 // Deletion is the stored state of a deletion that somebody asked for.
 type Deletion struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -985,7 +994,9 @@ type Deletion struct {
 	Requested int64 `protobuf:"varint,4,opt,name=requested,proto3" json:"requested,omitempty"`
 	Finished  int64 `protobuf:"varint,5,opt,name=finished,proto3" json:"finished,omitempty"`
 	// Entries that had such data.
-	Objects       uint64 `protobuf:"varint,6,opt,name=objects,proto3" json:"objects,omitempty"`
+	Objects uint64 `protobuf:"varint,6,opt,name=objects,proto3" json:"objects,omitempty"`
+	// As in Drop.
+	Selector      string `protobuf:"bytes,7,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1060,6 +1071,13 @@ func (x *Deletion) GetObjects() uint64 {
 		return x.Objects
 	}
 	return 0
+}
+
+func (x *Deletion) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
 }
 
 // Job is the stored state of a compaction job.
@@ -1302,21 +1320,23 @@ const file_kiln_storage_v1_command_proto_rawDesc = "" +
 	"\bDropData\x12+\n" +
 	"\x05drops\x18\x01 \x03(\v2\x15.kiln.storage.v1.DropR\x05drops\x12#\n" +
 	"\rrewrite_after\x18\x02 \x01(\x03R\frewriteAfter\x12\x1a\n" +
-	"\bdeletion\x18\x03 \x01(\tR\bdeletion\"y\n" +
+	"\bdeletion\x18\x03 \x01(\tR\bdeletion\"\x95\x01\n" +
 	"\x04Drop\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
 	"\aservice\x18\x02 \x01(\tH\x00R\aservice\x88\x01\x01\x12\x16\n" +
 	"\x06before\x18\x03 \x01(\x03R\x06before\x12\x16\n" +
-	"\x06stored\x18\x04 \x01(\bR\x06storedB\n" +
+	"\x06stored\x18\x04 \x01(\bR\x06stored\x12\x1a\n" +
+	"\bselector\x18\x05 \x01(\tR\bselectorB\n" +
 	"\n" +
-	"\b_service\"\xb1\x01\n" +
+	"\b_service\"\xcd\x01\n" +
 	"\bDeletion\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
 	"\aservice\x18\x03 \x01(\tH\x00R\aservice\x88\x01\x01\x12\x1c\n" +
 	"\trequested\x18\x04 \x01(\x03R\trequested\x12\x1a\n" +
 	"\bfinished\x18\x05 \x01(\x03R\bfinished\x12\x18\n" +
-	"\aobjects\x18\x06 \x01(\x04R\aobjectsB\n" +
+	"\aobjects\x18\x06 \x01(\x04R\aobjects\x12\x1a\n" +
+	"\bselector\x18\a \x01(\tR\bselectorB\n" +
 	"\n" +
 	"\b_service\"\xa9\x02\n" +
 	"\x03Job\x12)\n" +

@@ -24,6 +24,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// IndexServiceName is the fully-qualified name of the IndexService service.
 	IndexServiceName = "kiln.metastore.v1.IndexService"
+	// IndexPagesServiceName is the fully-qualified name of the IndexPagesService service.
+	IndexPagesServiceName = "kiln.metastore.v1.IndexPagesService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -39,6 +41,9 @@ const (
 	IndexServiceAddSegmentsProcedure = "/kiln.metastore.v1.IndexService/AddSegments"
 	// IndexServiceFindProcedure is the fully-qualified name of the IndexService's Find RPC.
 	IndexServiceFindProcedure = "/kiln.metastore.v1.IndexService/Find"
+	// IndexPagesServiceFindPagesProcedure is the fully-qualified name of the IndexPagesService's
+	// FindPages RPC.
+	IndexPagesServiceFindPagesProcedure = "/kiln.metastore.v1.IndexPagesService/FindPages"
 )
 
 // IndexServiceClient is a client for the kiln.metastore.v1.IndexService service.
@@ -139,4 +144,76 @@ func (UnimplementedIndexServiceHandler) AddSegments(context.Context, *connect.Re
 
 func (UnimplementedIndexServiceHandler) Find(context.Context, *connect.Request[v1.FindRequest]) (*connect.Response[v1.FindResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("kiln.metastore.v1.IndexService.Find is not implemented"))
+}
+
+// IndexPagesServiceClient is a client for the kiln.metastore.v1.IndexPagesService service.
+type IndexPagesServiceClient interface {
+	// FindPages is Find whose answer comes in messages of bounded size, all of them of one view.
+	FindPages(context.Context, *connect.Request[v1.FindRequest]) (*connect.ServerStreamForClient[v1.FindResponse], error)
+}
+
+// NewIndexPagesServiceClient constructs a client for the kiln.metastore.v1.IndexPagesService
+// service. By default, it uses the Connect protocol with the binary Protobuf Codec, asks for
+// gzipped responses, and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply
+// the connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewIndexPagesServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) IndexPagesServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	indexPagesServiceMethods := v1.File_kiln_metastore_v1_index_proto.Services().ByName("IndexPagesService").Methods()
+	return &indexPagesServiceClient{
+		findPages: connect.NewClient[v1.FindRequest, v1.FindResponse](
+			httpClient,
+			baseURL+IndexPagesServiceFindPagesProcedure,
+			connect.WithSchema(indexPagesServiceMethods.ByName("FindPages")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// indexPagesServiceClient implements IndexPagesServiceClient.
+type indexPagesServiceClient struct {
+	findPages *connect.Client[v1.FindRequest, v1.FindResponse]
+}
+
+// FindPages calls kiln.metastore.v1.IndexPagesService.FindPages.
+func (c *indexPagesServiceClient) FindPages(ctx context.Context, req *connect.Request[v1.FindRequest]) (*connect.ServerStreamForClient[v1.FindResponse], error) {
+	return c.findPages.CallServerStream(ctx, req)
+}
+
+// IndexPagesServiceHandler is an implementation of the kiln.metastore.v1.IndexPagesService service.
+type IndexPagesServiceHandler interface {
+	// FindPages is Find whose answer comes in messages of bounded size, all of them of one view.
+	FindPages(context.Context, *connect.Request[v1.FindRequest], *connect.ServerStream[v1.FindResponse]) error
+}
+
+// NewIndexPagesServiceHandler builds an HTTP handler from the service implementation. It returns
+// the path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewIndexPagesServiceHandler(svc IndexPagesServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	indexPagesServiceMethods := v1.File_kiln_metastore_v1_index_proto.Services().ByName("IndexPagesService").Methods()
+	indexPagesServiceFindPagesHandler := connect.NewServerStreamHandler(
+		IndexPagesServiceFindPagesProcedure,
+		svc.FindPages,
+		connect.WithSchema(indexPagesServiceMethods.ByName("FindPages")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/kiln.metastore.v1.IndexPagesService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case IndexPagesServiceFindPagesProcedure:
+			indexPagesServiceFindPagesHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedIndexPagesServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedIndexPagesServiceHandler struct{}
+
+func (UnimplementedIndexPagesServiceHandler) FindPages(context.Context, *connect.Request[v1.FindRequest], *connect.ServerStream[v1.FindResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("kiln.metastore.v1.IndexPagesService.FindPages is not implemented"))
 }

@@ -23,6 +23,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// MembershipServiceName is the fully-qualified name of the MembershipService service.
 	MembershipServiceName = "kiln.metastore.v1.MembershipService"
+	// MembershipWatchServiceName is the fully-qualified name of the MembershipWatchService service.
+	MembershipWatchServiceName = "kiln.metastore.v1.MembershipWatchService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -38,6 +40,9 @@ const (
 	MembershipServiceHeartbeatProcedure = "/kiln.metastore.v1.MembershipService/Heartbeat"
 	// MembershipServiceLeaveProcedure is the fully-qualified name of the MembershipService's Leave RPC.
 	MembershipServiceLeaveProcedure = "/kiln.metastore.v1.MembershipService/Leave"
+	// MembershipWatchServiceWatchProcedure is the fully-qualified name of the MembershipWatchService's
+	// Watch RPC.
+	MembershipWatchServiceWatchProcedure = "/kiln.metastore.v1.MembershipWatchService/Watch"
 )
 
 // MembershipServiceClient is a client for the kiln.metastore.v1.MembershipService service.
@@ -138,4 +143,80 @@ func (UnimplementedMembershipServiceHandler) Heartbeat(context.Context, *connect
 
 func (UnimplementedMembershipServiceHandler) Leave(context.Context, *connect.Request[v1.LeaveRequest]) (*connect.Response[v1.LeaveResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("kiln.metastore.v1.MembershipService.Leave is not implemented"))
+}
+
+// MembershipWatchServiceClient is a client for the kiln.metastore.v1.MembershipWatchService
+// service.
+type MembershipWatchServiceClient interface {
+	// Watch streams the list of live members and the placement rules: at once, and again whenever either has changed. The stream
+	// ends when the leader does not lead any more.
+	Watch(context.Context, *connect.Request[v1.WatchRequest]) (*connect.ServerStreamForClient[v1.WatchResponse], error)
+}
+
+// NewMembershipWatchServiceClient constructs a client for the
+// kiln.metastore.v1.MembershipWatchService service. By default, it uses the Connect protocol with
+// the binary Protobuf Codec, asks for gzipped responses, and sends uncompressed requests. To use
+// the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewMembershipWatchServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) MembershipWatchServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	membershipWatchServiceMethods := v1.File_kiln_metastore_v1_membership_proto.Services().ByName("MembershipWatchService").Methods()
+	return &membershipWatchServiceClient{
+		watch: connect.NewClient[v1.WatchRequest, v1.WatchResponse](
+			httpClient,
+			baseURL+MembershipWatchServiceWatchProcedure,
+			connect.WithSchema(membershipWatchServiceMethods.ByName("Watch")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// membershipWatchServiceClient implements MembershipWatchServiceClient.
+type membershipWatchServiceClient struct {
+	watch *connect.Client[v1.WatchRequest, v1.WatchResponse]
+}
+
+// Watch calls kiln.metastore.v1.MembershipWatchService.Watch.
+func (c *membershipWatchServiceClient) Watch(ctx context.Context, req *connect.Request[v1.WatchRequest]) (*connect.ServerStreamForClient[v1.WatchResponse], error) {
+	return c.watch.CallServerStream(ctx, req)
+}
+
+// MembershipWatchServiceHandler is an implementation of the
+// kiln.metastore.v1.MembershipWatchService service.
+type MembershipWatchServiceHandler interface {
+	// Watch streams the list of live members and the placement rules: at once, and again whenever either has changed. The stream
+	// ends when the leader does not lead any more.
+	Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error
+}
+
+// NewMembershipWatchServiceHandler builds an HTTP handler from the service implementation. It
+// returns the path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewMembershipWatchServiceHandler(svc MembershipWatchServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	membershipWatchServiceMethods := v1.File_kiln_metastore_v1_membership_proto.Services().ByName("MembershipWatchService").Methods()
+	membershipWatchServiceWatchHandler := connect.NewServerStreamHandler(
+		MembershipWatchServiceWatchProcedure,
+		svc.Watch,
+		connect.WithSchema(membershipWatchServiceMethods.ByName("Watch")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/kiln.metastore.v1.MembershipWatchService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case MembershipWatchServiceWatchProcedure:
+			membershipWatchServiceWatchHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedMembershipWatchServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedMembershipWatchServiceHandler struct{}
+
+func (UnimplementedMembershipWatchServiceHandler) Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("kiln.metastore.v1.MembershipWatchService.Watch is not implemented"))
 }
