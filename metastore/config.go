@@ -16,7 +16,7 @@ import (
 type Config struct {
 	// DataDir is the data directory of the process; the metastore's files are in its folder "metastore".
 	DataDir string
-	// Raft says which member this is. Its Dir is set by Open.
+	// Raft says which member this is. Its Dir and Failpoints are set by Open.
 	Raft raftnode.Config
 
 	// Failpoints has the member fail where a test wants it to; nil fails nowhere.

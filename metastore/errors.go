@@ -26,6 +26,10 @@ func coded(err error) error {
 		return connect.NewError(connect.CodeDeadlineExceeded, err)
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, err)
+	case errors.Is(err, raftnode.ErrUnknownMember):
+		return connect.NewError(connect.CodeNotFound, err)
+	case errors.Is(err, raftnode.ErrUnsafe), errors.Is(err, raftnode.ErrRemoved), errors.Is(err, raftnode.ErrCluster):
+		return connect.NewError(connect.CodeFailedPrecondition, err)
 	case errors.Is(err, raftnode.ErrUnknown):
 		return connect.NewError(connect.CodeAborted, err)
 	case errors.Is(err, raftnode.ErrUnavailable):

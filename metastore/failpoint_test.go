@@ -21,7 +21,7 @@ import (
 func failpoints(t *testing.T) (points []string) {
 	t.Helper()
 	hit := regexp.MustCompile(`Hit\("([^"]+)"\)`)
-	for _, dir := range []string{".", "fsm"} {
+	for _, dir := range []string{".", "fsm", "raftnode"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)

@@ -60,7 +60,10 @@ func (m *members) count() int {
 }
 
 // commandVersion returns what the group's member of that id announced, or 1.
-func (m *members) commandVersion(id string) uint32 {
+func (m *members) commandVersion(id string) uint32 { return max(1, m.announcedVersion(id)) }
+
+// announcedVersion returns what the group's member of that id announced, or 0.
+func (m *members) announcedVersion(id string) uint32 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	version := uint32(0)
@@ -70,7 +73,7 @@ func (m *members) commandVersion(id string) uint32 {
 			version = g.GetCommandVersion()
 		}
 	}
-	return max(1, version)
+	return version
 }
 
 func (m *members) leave(node string) {

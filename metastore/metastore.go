@@ -61,7 +61,7 @@ func Open(cfg Config, bucket Bucket, log *slog.Logger, reg prometheus.Registerer
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg.Raft.Dir = filepath.Join(cfg.dir(), "raft")
+	cfg.Raft.Dir, cfg.Raft.Failpoints = filepath.Join(cfg.dir(), "raft"), cfg.Failpoints
 	if err := os.MkdirAll(cfg.dir(), 0o700); err != nil {
 		return nil, fmt.Errorf("open metastore: %w", err)
 	}
@@ -81,12 +81,19 @@ func Open(cfg Config, bucket Bucket, log *slog.Logger, reg prometheus.Registerer
 	return m, nil
 }
 
-// Run serves until ctx ends, answers what is in progress, closes the files and returns.
+// Run serves until ctx ends, answers what is in progress, closes the files and returns. It returns raftnode.ErrStuck, with the files
+// open, when the disk of a member of a group does not answer: the process is to end then, and to be started again.
 func (m *Metastore) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var appends sync.WaitGroup
 	appends.Go(func() { m.appendLoop(ctx) })
 	err := m.node.Run(ctx, m.lead)
+	stop()
 	m.state.Interrupt() // what cannot be stored now will not be waited for
+	if errors.Is(err, raftnode.ErrStuck) {
+		return err // neither will the disk be: the process ends
+	}
 	appends.Wait()
 	return errors.Join(err, m.Close())
 }
@@ -195,7 +202,7 @@ func (m *Metastore) initCluster(ctx context.Context) error {
 
 // leading returns the term of this member's leadership, verified now.
 func (m *Metastore) leading(ctx context.Context) (*term, error) {
-	if _, err := m.node.ReadIndex(ctx); err != nil {
+	if err := m.node.Verify(ctx); err != nil {
 		return nil, err
 	}
 	if t := m.term.Load(); t != nil {

@@ -85,6 +85,10 @@ var (
 	rewritesDesc   = prometheus.NewDesc("kiln_metastore_rewrites", "Objects in the index that hold dropped data and await being rewritten.", nil, nil)
 	lagDesc        = prometheus.NewDesc("kiln_metastore_apply_lag", "Committed log entries that are not applied yet.", nil, nil)
 	unreadyDesc    = prometheus.NewDesc("kiln_metastore_unready", "1 for the reason why this member could not serve now.", []string{"reason"}, nil)
+	termDesc       = prometheus.NewDesc("kiln_metastore_term", "Latest Raft term that this member knows of.", nil, nil)
+	lastIndexDesc  = prometheus.NewDesc("kiln_metastore_last_index", "Raft index of the last entry of this member's log.", nil, nil)
+	commitDesc     = prometheus.NewDesc("kiln_metastore_commit_index", "Raft index of the last entry that this member knows to be committed. A follower whose commit index falls behind the leader's lags.", nil, nil)
+	groupDesc      = prometheus.NewDesc("kiln_metastore_group_members", "Members of the Raft group, as this one knows it, by suffrage.", []string{"suffrage"}, nil)
 	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
 )
 
@@ -93,7 +97,7 @@ type stateCollector struct{ m *Metastore }
 
 // Describe names the metrics.
 func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, lagDesc, unreadyDesc, snapshotDesc, rewritesDesc, membersDesc} {
+	for _, d := range []*prometheus.Desc{termDesc, lastIndexDesc, commitDesc, groupDesc, leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, lagDesc, unreadyDesc, snapshotDesc, rewritesDesc, membersDesc} {
 		ch <- d
 	}
 }
@@ -108,6 +112,12 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		leads = 1
 	}
 	gauge(leaderDesc, leads)
+	raft := c.m.node.Status()
+	gauge(termDesc, float64(raft.Term))
+	gauge(lastIndexDesc, float64(raft.LastIndex))
+	gauge(commitDesc, float64(raft.CommitIndex))
+	gauge(groupDesc, float64(raft.Voters), "voter")
+	gauge(groupDesc, float64(raft.Learners), "learner")
 	gauge(appliedDesc, float64(c.m.state.Position().Index))
 	for level, l := range c.m.machine.index.View().Levels() {
 		gauge(entriesDesc, float64(l.Entries), strconv.Itoa(level))

@@ -31,12 +31,8 @@ var errVersion = errors.New("command is too new for the group")
 // already, or what all have announced. One that has not announced itself may be of the first build.
 func (m *Metastore) understood() uint32 {
 	logged := m.state.Position().Version
-	ids, err := m.node.GroupIDs()
-	if err != nil {
-		return logged
-	}
 	least, t := uint32(fsm.Version), m.term.Load()
-	for _, id := range ids {
+	for _, id := range m.node.GroupIDs() {
 		if id == m.node.ID() {
 			continue
 		}

@@ -258,7 +258,7 @@ func (h *history) check() {
 }
 
 // fastDir is a directory in memory where there is such a thing: nothing here is about the disk.
-func fastDir(t *testing.T) string {
+func fastDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "kiln")
 	if err != nil {
 		return t.TempDir()

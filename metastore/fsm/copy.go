@@ -117,7 +117,7 @@ func (f *FSM) Amend(position Position, change func(tx *Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("amend state: %w", err)
 	}
-	f.position.Store(&position)
+	f.publish(position)
 	return nil
 }
 

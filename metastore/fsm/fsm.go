@@ -87,6 +87,7 @@ type FSM struct {
 	stalled  atomic.Pointer[error]
 	halt     atomic.Pointer[error]
 	wanted   wantedHashes
+	waiting  waiting
 	halted   chan struct{} // closed when halt is set
 	closing  chan struct{}
 	close    sync.Once
@@ -274,7 +275,7 @@ func (f *FSM) transact(logs []*raft.Log, results []any) (applied int, err error)
 	for _, c := range f.components {
 		c.Commit(position.Index)
 	}
-	f.position.Store(&position)
+	f.publish(position)
 	return applied, nil
 }
 

@@ -77,7 +77,7 @@ func (f *FSM) openFile() (err error) {
 	f.mu.Lock()
 	f.db = db
 	f.mu.Unlock()
-	f.position.Store(&position)
+	f.publish(position)
 	return nil
 }
 

@@ -1,24 +1,36 @@
 package raftnode
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"time"
+
+	"github.com/kilndb/kiln/internal/failpoint"
 )
 
 // Config says which member this is and of what group.
 type Config struct {
 	// Dir holds the log and the snapshots.
 	Dir string
-	// ID names this member, for ever. Empty is fine for a group of one.
-	ID string
-	// Address to listen on for other members. Empty: a group of one that talks in memory.
+
+	// Address is where other members reach this one, host:port. Empty: a group of one that talks to itself in memory.
 	Address string
-	// Members of the group, this one included, for its first start. Empty: this one alone.
-	Members []Member
-	// Bootstrap creates the group when there is no earlier state. It is implied by a group of one.
-	// With several members it must be set on first start only: a member whose disk was lost must rejoin, not vote.
-	Bootstrap bool
+	// Listen is the address to listen on for other members; Address if empty.
+	Listen string
+	// Service is where this member serves requests: where clients are sent while it leads.
+	Service string
+	// Peers are addresses of members. When none of them has a log yet they make the group together, if this one's is among
+	// them; and they are asked to take this one in when it has none. Empty: it makes a group of one, which others may join.
+	Peers []string
+	// Learner has this member follow the log without ever voting.
+	Learner bool
+	// Network is what members talk over. Required with Address.
+	Network Network
+	// StuckAfter is how long a write to the log may take before a member of a group leaves it to the others and ends.
+	StuckAfter time.Duration
 
 	// A snapshot is taken when the log has grown by SnapshotThreshold entries, looked at every SnapshotInterval.
 	SnapshotThreshold uint64
@@ -28,21 +40,22 @@ type Config struct {
 	TrailingLogs uint64
 	// MaxApplyLag is how many committed entries may wait to be applied before the node calls itself not ready.
 	MaxApplyLag uint64
+
+	// Failpoints has the member fail where a test wants it to; nil fails nowhere.
+	Failpoints *failpoint.Set
 }
 
-// Member is one member of the group.
-type Member struct {
-	ID string
-	// Raft is the address that the member listens on for other members.
-	Raft string
-	// Service is the address where the member serves requests: where clients are sent when it leads.
-	Service string
+// Network is where a member listens and what it dials. Connections may be TLS: whoever is let through is trusted.
+type Network interface {
+	Listen(addr string) (net.Listener, error)
+	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // DefaultConfig is a group of one in dir.
 func DefaultConfig(dir string) Config {
 	return Config{
 		Dir:               dir,
+		StuckAfter:        5 * time.Second,
 		SnapshotThreshold: 8192,
 		SnapshotInterval:  2 * time.Minute,
 		TrailingLogs:      16384,
@@ -50,20 +63,30 @@ func DefaultConfig(dir string) Config {
 	}
 }
 
-const (
-	// soloID and soloAddress are those of a group of one that was given none. They are part of its stored configuration.
-	soloID      = "metastore"
-	soloAddress = "in-memory"
-)
+// soloAddress is that of a group of one that was given none. It is part of its stored configuration.
+const soloAddress = "in-memory"
 
 // solo says whether the member is a group of its own, without a listener.
 func (c Config) solo() bool { return c.Address == "" }
 
-func (c Config) id() string {
-	if c.ID == "" {
-		return soloID
+// address is what the group's configuration says of this member.
+func (c Config) address() string {
+	if c.solo() {
+		return soloAddress
 	}
-	return c.ID
+	return c.Address
+}
+
+func (c Config) addresses() []string {
+	if c.solo() {
+		return nil
+	}
+	return append([]string{c.Address}, c.Peers...)
+}
+
+func malformed(address string) bool {
+	_, _, err := net.SplitHostPort(address)
+	return err != nil
 }
 
 // Validate returns what is wrong with the configuration.
@@ -71,10 +94,16 @@ func (c Config) Validate() error {
 	switch {
 	case c.Dir == "":
 		return errors.New("raft: a directory is required")
-	case c.solo() && len(c.Members) > 1:
-		return errors.New("raft: a group of several members requires an address to listen on")
-	case len(c.Members) > 1 && c.ID == "":
-		return errors.New("raft: a member of a group requires an id")
+	case c.solo() && (len(c.Peers) > 0 || c.Learner):
+		return errors.New("raft: a member of a group requires an address for the others")
+	case c.Learner && len(c.Peers) == 0:
+		return errors.New("raft: a learner requires the addresses of members to learn from")
+	case !c.solo() && (c.Network == nil || c.Service == ""):
+		return errors.New("raft: a member of a group requires a network, and an address where it serves")
+	case slices.ContainsFunc(c.addresses(), malformed):
+		return fmt.Errorf("raft: addresses of members are host:port, unlike one of %q", c.addresses())
+	case c.StuckAfter <= 0:
+		return errors.New("raft: the longest write must be positive")
 	case c.SnapshotThreshold == 0 || c.SnapshotInterval < 5*time.Millisecond:
 		return errors.New("raft: snapshot threshold and interval must be positive")
 	case c.TrailingLogs <= c.SnapshotThreshold:

@@ -24,15 +24,19 @@ var (
 )
 
 // Reasons are all that Reason may return, but for the empty one.
-var Reasons = []string{"halted", "disk_full", "log", "state", "no_leader", "apply_lag", "other"}
+var Reasons = []string{"removed", "halted", "stuck", "disk_full", "log", "state", "no_leader", "apply_lag", "other"}
 
 // Reason returns in one word why Ready refused, or nothing if it did not.
 func Reason(err error) string {
 	switch {
 	case err == nil:
 		return ""
+	case errors.Is(err, ErrRemoved):
+		return "removed"
 	case errors.Is(err, fsm.ErrHalted):
 		return "halted"
+	case errors.Is(err, ErrStuck):
+		return "stuck"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return "disk_full"
 	case errors.Is(err, ErrLog):

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -39,46 +39,60 @@ func (names) keep(tx *fsm.Tx, e fsm.Entry, body *storagev1.Command_DeleteTombsto
 // member is one running node.
 type member struct {
 	*Node
-	state *fsm.FSM
-	named atomic.Bool // it leads, and the cluster has its name
-	stop  func()
+	state   *fsm.FSM
+	named   atomic.Bool // it leads, and the cluster has its name
+	mayFail atomic.Bool
+	ended   chan error // what Run returned
+	stop    func()
 }
 
-func run(t *testing.T, cfg Config) *member {
+// run runs a member until it is stopped or the test ends. When it leads it names the cluster "c", or as it is told.
+func run(t *testing.T, cfg Config, cluster ...string) *member {
 	t.Helper()
+	cluster = append(cluster, "c")
 	commands := fsm.Commands{}
 	fsm.Handle(commands, names{}.keep)
 	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("KILN_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("member", cfg.Address)
+	}
 	state, err := fsm.Open(filepath.Join(filepath.Dir(cfg.Dir), filepath.Base(cfg.Dir)+".db"), commands, []fsm.Component{names{}}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
+	state.FailAt(cfg.Failpoints)
 	n, err := Open(cfg, state, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &member{Node: n, state: state}
+	m := &member{Node: n, state: state, ended: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
 	go func() {
-		done <- n.Run(ctx, func(ctx context.Context) {
-			if _, err := n.Apply(ctx, &storagev1.Command{
-				Version: fsm.Version, Body: &storagev1.Command_InitCluster{InitCluster: &storagev1.InitCluster{Cluster: "c"}},
-			}); err == nil {
-				m.named.Store(true)
-			}
+		m.ended <- n.Run(ctx, func(ctx context.Context) {
+			_, err := n.Apply(ctx, named(cluster[0]))
+			m.named.Store(err == nil)
 			<-ctx.Done()
 			m.named.Store(false)
 		})
 	}()
 	m.stop = sync.OnceFunc(func() {
 		cancel()
-		if err := errors.Join(<-done, n.Close()); err != nil {
+		if m.mayFail.Load() {
+			return
+		}
+		if err := errors.Join(<-m.ended, n.Close()); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Cleanup(m.stop)
 	return m
+}
+
+// named names the cluster.
+func named(cluster string) *storagev1.Command {
+	return &storagev1.Command{
+		Version: fsm.Version, Body: &storagev1.Command_InitCluster{InitCluster: &storagev1.InitCluster{Cluster: cluster}},
+	}
 }
 
 func (m *member) has(t *testing.T, name string) (found bool) {
@@ -120,88 +134,6 @@ func leader(t *testing.T, members ...*member) (found *member) {
 		return found != nil
 	})
 	return found
-}
-
-func TestThreeMembersAreOnlyConfiguration(t *testing.T) {
-	dir := t.TempDir()
-	var group []Member
-	for i := range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // an address that is free
-		if err != nil {
-			t.Fatal(err)
-		}
-		group = append(group, Member{ID: fmt.Sprint(i), Raft: l.Addr().String(), Service: fmt.Sprintf("service-%d", i)})
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	start := func(i int) *member {
-		cfg := DefaultConfig(filepath.Join(dir, group[i].ID))
-		cfg.ID, cfg.Address, cfg.Members, cfg.Bootstrap = group[i].ID, group[i].Raft, group, true
-		return run(t, cfg)
-	}
-	members := []*member{start(0), start(1), start(2)}
-	first := leader(t, members...)
-	if _, err := first.Apply(t.Context(), command("a")); err != nil {
-		t.Fatal(err)
-	}
-	var rest []*member
-	for i, m := range members {
-		if m == first {
-			continue
-		}
-		rest = append(rest, m)
-		until(t, "a follower applies", func() bool { return m.has(t, "a") })
-		var elsewhere *NotLeaderError
-		if _, err := m.Apply(t.Context(), command("x")); !errors.As(err, &elsewhere) || elsewhere.Leader != "service-"+first.cfg.ID {
-			t.Errorf("member %d refuses with %v, want to be sent to service-%s", i, err, first.cfg.ID)
-		}
-		if _, err := m.ReadIndex(t.Context()); !errors.As(err, &elsewhere) {
-			t.Errorf("member %d refuses a read with %v", i, err)
-		}
-		if err := m.Ready(); err != nil {
-			t.Errorf("member %d is not ready: %v", i, err)
-		}
-	}
-	first.stop()
-	second := leader(t, rest...)
-	if _, err := second.Apply(t.Context(), command("b")); err != nil {
-		t.Fatal(err)
-	}
-	for i, m := range members {
-		if m == first {
-			members[i] = start(i)
-		}
-	}
-	at, err := second.ReadIndex(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := second.state.Hash()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, m := range members {
-		until(t, "all catch up", func() bool { return m.state.Position().Index >= at })
-		if got, err := m.state.Hash(); err != nil || got != want {
-			t.Errorf("member %d has another state (%v)", i, err)
-		}
-	}
-	for _, m := range members { // without a quorum nothing is acknowledged
-		if m != second {
-			m.stop()
-		}
-	}
-	until(t, "the last member steps down", func() bool { return !second.Leads() })
-	if _, err := second.Apply(t.Context(), command("c")); err == nil {
-		t.Error("applied without a quorum")
-	}
-	if _, err := second.ReadIndex(t.Context()); err == nil {
-		t.Error("read without a quorum")
-	}
-	if err := second.Ready(); err == nil {
-		t.Error("ready without a quorum")
-	}
 }
 
 func TestAGroupOfOne(t *testing.T) {

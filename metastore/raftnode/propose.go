@@ -78,53 +78,6 @@ func (n *Node) Apply(ctx context.Context, cmd *storagev1.Command) (any, error) {
 	return result, nil
 }
 
-// ReadIndex returns once reads from the state machine are linearizable, as the package comment says, and the index of
-// the last entry they reflect.
-func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
-	for {
-		term, err := n.leadership(ctx)
-		if err != nil {
-			return 0, err
-		}
-		err = n.wait(ctx, func() error { return n.raft.VerifyLeader().Error() })
-		switch {
-		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
-			return 0, n.notLeader()
-		case ctx.Err() != nil:
-			return 0, ctx.Err()
-		case err != nil:
-			return 0, fmt.Errorf("%w: verify leadership: %w", ErrUnavailable, err)
-		}
-		// Leading again, after another has led, does not count until that one's entries are applied.
-		if n.raft.CurrentTerm() == term {
-			return n.state.Position().Index, nil
-		}
-	}
-}
-
-// leadership waits until this node leads and is up to date, and returns its term.
-func (n *Node) leadership(ctx context.Context) (term uint64, err error) {
-	for {
-		n.mu.Lock()
-		term, changed := n.leads, n.changed
-		n.mu.Unlock()
-		if term != 0 && term == n.raft.CurrentTerm() {
-			return term, nil
-		}
-		if err := n.usable(); err != nil {
-			return 0, err
-		}
-		if n.raft.State() != raft.Leader {
-			return 0, n.notLeader()
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
-}
-
 // wait calls ask, which waits for raft, and returns its error, or the context's if that ends first: raft cannot be told
 // to stop waiting. Close waits for ask in any case.
 func (n *Node) wait(ctx context.Context, ask func() error) error {
@@ -160,8 +113,10 @@ func (n *Node) notLeader() error {
 		return err
 	}
 	_, id := n.raft.LeaderWithID()
-	m, _ := n.cfg.member(string(id))
-	return &NotLeaderError{Leader: m.Service}
+	if id == "" || n.peers == nil {
+		return &NotLeaderError{}
+	}
+	return &NotLeaderError{Leader: n.peers.service(string(id))}
 }
 
 // Usable returns ErrUnavailable when this node will not serve again by itself, or cannot store what is written to it.
@@ -177,6 +132,12 @@ func (n *Node) usable() error {
 	}
 	if closing {
 		return fmt.Errorf("%w: closed", ErrUnavailable)
+	}
+	if n.removed.Load() {
+		return fmt.Errorf("%w: %w", ErrUnavailable, ErrRemoved)
+	}
+	if err := n.logs.hangs(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if err := n.logs.err(); err != nil {
 		return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrLog, err)

@@ -38,29 +38,26 @@ func Seed(cfg Config, state *fsm.FSM, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	err = logs.SetUint64(currentTerm, state.Position().Term)
-	if err := errors.Join(err, logs.Close()); err != nil {
-		return err
-	}
-	if err := seedSnapshot(cfg, state, log); err != nil {
-		return err
-	}
-	return syncDir(cfg.Dir)
-}
-
-// seedSnapshot stores state as the group's first snapshot.
-func seedSnapshot(cfg Config, state *fsm.FSM, log *slog.Logger) error {
+	defer func() { err = errors.Join(err, logs.Close(), syncDir(cfg.Dir)) }()
 	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, snapshotsKept, &logger{to: log, solo: cfg.solo()})
 	if err != nil {
 		return err
 	}
-	address := raft.ServerAddress(soloAddress)
-	if !cfg.solo() {
-		address = raft.ServerAddress((&Node{cfg: cfg}).advertised())
+	id, err := identify(logs, files)
+	if err != nil {
+		return err
 	}
-	_, encoder := raft.NewInmemTransport(address) // only to write addresses down
-	group := raft.Configuration{Servers: []raft.Server{{ID: raft.ServerID(cfg.id()), Address: address}}}
+	if err := logs.SetUint64(currentTerm, state.Position().Term); err != nil {
+		return err
+	}
+	return seedSnapshot(files, raft.Server{ID: id, Address: raft.ServerAddress(cfg.address())}, state)
+}
+
+// seedSnapshot stores state as the first snapshot of a group of one.
+func seedSnapshot(files raft.SnapshotStore, member raft.Server, state *fsm.FSM) error {
+	_, encoder := raft.NewInmemTransport(member.Address) // only to write addresses down
 	at := state.Position()
+	group := raft.Configuration{Servers: []raft.Server{member}}
 	sink, err := files.Create(raft.SnapshotVersionMax, at.Index, at.Term, group, at.Index, encoder)
 	if err != nil {
 		return err

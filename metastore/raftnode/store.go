@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"errors"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"github.com/kilndb/kiln/internal/failpoint"
 )
 
 // The pauses between attempts to store a term or a vote.
@@ -17,21 +20,61 @@ const (
 	storePauseMax = 5 * time.Second
 )
 
+// ErrStuck is returned when a write to the log has taken so long that the member leaves it to the others. It may still
+// land: the process must end, and not try again.
+var ErrStuck = errors.New("the disk of the log does not answer")
+
 // store is the log and the vote, and knows whether they can be written.
 //
 // Raft panics when a term or a vote cannot be stored, and must not go on without it. A full disk would end the process
 // over and over; so what cannot be stored is tried again until it can be, and raft waits. Entries are different: raft takes
 // the error, stops leading, and comes back by an election, whose term is stored first.
+//
+// No write is given up while it goes on: it may still land, and raft would store its successor in its place. One that takes
+// longer than stuckAfter closes stuck.
 type store struct {
 	*raftboltdb.BoltStore
-	log     *slog.Logger
-	failed  atomic.Pointer[error]
+	log    *slog.Logger
+	points *failpoint.Set
+	failed atomic.Pointer[error]
+
+	stuckAfter time.Duration
+	hanging    atomic.Int32 // writes that take longer than that, now
+	stuck      chan struct{}
+	stick      sync.Once
+
 	closing chan struct{}
 	close   sync.Once
 }
 
-func newStore(b *raftboltdb.BoltStore, log *slog.Logger) *store {
-	return &store{BoltStore: b, log: log, closing: make(chan struct{})}
+func newStore(b *raftboltdb.BoltStore, stuckAfter time.Duration, points *failpoint.Set, log *slog.Logger) *store {
+	return &store{BoltStore: b, log: log, points: points, stuckAfter: stuckAfter, stuck: make(chan struct{}), closing: make(chan struct{})}
+}
+
+// hangs returns ErrStuck while a write takes too long.
+func (s *store) hangs() error {
+	if s.hanging.Load() > 0 {
+		return ErrStuck
+	}
+	return nil
+}
+
+// watched makes a write that closes stuck if it takes too long.
+func (s *store) watched(write func() error) error {
+	late := time.AfterFunc(s.stuckAfter, func() {
+		s.hanging.Add(1)
+		s.log.Error("a write to raft's log hangs", "seconds", s.stuckAfter.Seconds())
+		s.stick.Do(func() { close(s.stuck) })
+	})
+	defer func() {
+		if !late.Stop() {
+			s.hanging.Add(-1)
+		}
+	}()
+	if err := s.points.Hit("raft/store"); err != nil {
+		return err
+	}
+	return write()
 }
 
 // err returns why the latest write failed, or nil.
@@ -59,7 +102,7 @@ func (s *store) note(err error) error {
 
 // until repeats a write until it succeeds.
 func (s *store) until(write func() error) error {
-	for pause := storePause; s.note(write()) != nil; pause = min(2*pause, storePauseMax) {
+	for pause := storePause; s.note(s.watched(write)) != nil; pause = min(2*pause, storePauseMax) {
 		select {
 		case <-s.closing:
 			runtime.Goexit()
@@ -70,10 +113,14 @@ func (s *store) until(write func() error) error {
 }
 
 // StoreLog stores an entry.
-func (s *store) StoreLog(l *raft.Log) error { return s.note(s.BoltStore.StoreLog(l)) }
+func (s *store) StoreLog(l *raft.Log) error {
+	return s.note(s.watched(func() error { return s.BoltStore.StoreLog(l) }))
+}
 
 // StoreLogs stores entries.
-func (s *store) StoreLogs(l []*raft.Log) error { return s.note(s.BoltStore.StoreLogs(l)) }
+func (s *store) StoreLogs(l []*raft.Log) error {
+	return s.note(s.watched(func() error { return s.BoltStore.StoreLogs(l) }))
+}
 
 // Set stores a part of the vote.
 func (s *store) Set(k, v []byte) error {

@@ -93,6 +93,61 @@ func (x *Peer) GetCluster() string {
 	return ""
 }
 
+// StreamPreface is how a stream of Raft begins. It is not part of a call.
+type StreamPreface struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	From  *Peer                  `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// Id of the member that it is for. Who has another id refuses it: a member that has lost its log must not be taken for the
+	// one that it was.
+	To            string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamPreface) Reset() {
+	*x = StreamPreface{}
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamPreface) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamPreface) ProtoMessage() {}
+
+func (x *StreamPreface) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamPreface.ProtoReflect.Descriptor instead.
+func (*StreamPreface) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StreamPreface) GetFrom() *Peer {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *StreamPreface) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peer          *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
@@ -102,7 +157,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[1]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -114,7 +169,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[1]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -127,7 +182,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *HelloRequest) GetPeer() *Peer {
@@ -153,14 +208,16 @@ type HelloResponse struct {
 	// Id of the member that leads, as far as it knows.
 	Leader string `protobuf:"bytes,8,opt,name=leader,proto3" json:"leader,omitempty"`
 	// Why it could not serve, in one word as in kiln_metastore_ready; empty if it could.
-	Reason        string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// It does not want a vote, ever.
+	Learner       bool `protobuf:"varint,10,opt,name=learner,proto3" json:"learner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[2]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -172,7 +229,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[2]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -185,7 +242,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *HelloResponse) GetPeer() *Peer {
@@ -251,15 +308,24 @@ func (x *HelloResponse) GetReason() string {
 	return ""
 }
 
+func (x *HelloResponse) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
 type ReadIndexRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller's. Another cluster's leader refuses.
+	Cluster       string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadIndexRequest) Reset() {
 	*x = ReadIndexRequest{}
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[3]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -271,7 +337,7 @@ func (x *ReadIndexRequest) String() string {
 func (*ReadIndexRequest) ProtoMessage() {}
 
 func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[3]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -284,7 +350,14 @@ func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
 func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReadIndexRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
 }
 
 type ReadIndexResponse struct {
@@ -296,7 +369,7 @@ type ReadIndexResponse struct {
 
 func (x *ReadIndexResponse) Reset() {
 	*x = ReadIndexResponse{}
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -308,7 +381,7 @@ func (x *ReadIndexResponse) String() string {
 func (*ReadIndexResponse) ProtoMessage() {}
 
 func (x *ReadIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[4]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -321,7 +394,7 @@ func (x *ReadIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexResponse.ProtoReflect.Descriptor instead.
 func (*ReadIndexResponse) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReadIndexResponse) GetIndex() uint64 {
@@ -332,17 +405,15 @@ func (x *ReadIndexResponse) GetIndex() uint64 {
 }
 
 type JoinRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Peer  *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	// Do not let it vote when it has caught up.
-	Learner       bool `protobuf:"varint,2,opt,name=learner,proto3" json:"learner,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[5]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +425,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[5]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +438,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JoinRequest) GetPeer() *Peer {
@@ -375,13 +446,6 @@ func (x *JoinRequest) GetPeer() *Peer {
 		return x.Peer
 	}
 	return nil
-}
-
-func (x *JoinRequest) GetLearner() bool {
-	if x != nil {
-		return x.Learner
-	}
-	return false
 }
 
 type JoinResponse struct {
@@ -394,7 +458,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[6]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +470,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[6]
+	mi := &file_kiln_metastore_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +483,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_kiln_metastore_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JoinResponse) GetCluster() string {
@@ -438,9 +502,12 @@ const file_kiln_metastore_v1_peer_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12'\n" +
 	"\x0fservice_address\x18\x03 \x01(\tR\x0eserviceAddress\x12\x18\n" +
-	"\acluster\x18\x04 \x01(\tR\acluster\";\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\"L\n" +
+	"\rStreamPreface\x12+\n" +
+	"\x04from\x18\x01 \x01(\v2\x17.kiln.metastore.v1.PeerR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\";\n" +
 	"\fHelloRequest\x12+\n" +
-	"\x04peer\x18\x01 \x01(\v2\x17.kiln.metastore.v1.PeerR\x04peer\"\x9a\x02\n" +
+	"\x04peer\x18\x01 \x01(\v2\x17.kiln.metastore.v1.PeerR\x04peer\"\xb4\x02\n" +
 	"\rHelloResponse\x12+\n" +
 	"\x04peer\x18\x01 \x01(\v2\x17.kiln.metastore.v1.PeerR\x04peer\x12\x1b\n" +
 	"\thas_state\x18\x02 \x01(\bR\bhasState\x12\x14\n" +
@@ -451,13 +518,15 @@ const file_kiln_metastore_v1_peer_proto_rawDesc = "" +
 	"\rapplied_index\x18\x06 \x01(\x04R\fappliedIndex\x12\x12\n" +
 	"\x04term\x18\a \x01(\x04R\x04term\x12\x16\n" +
 	"\x06leader\x18\b \x01(\tR\x06leader\x12\x16\n" +
-	"\x06reason\x18\t \x01(\tR\x06reason\"\x12\n" +
-	"\x10ReadIndexRequest\")\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x18\n" +
+	"\alearner\x18\n" +
+	" \x01(\bR\alearner\",\n" +
+	"\x10ReadIndexRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\")\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"T\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\":\n" +
 	"\vJoinRequest\x12+\n" +
-	"\x04peer\x18\x01 \x01(\v2\x17.kiln.metastore.v1.PeerR\x04peer\x12\x18\n" +
-	"\alearner\x18\x02 \x01(\bR\alearner\"(\n" +
+	"\x04peer\x18\x01 \x01(\v2\x17.kiln.metastore.v1.PeerR\x04peer\"(\n" +
 	"\fJoinResponse\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster2\xfa\x01\n" +
 	"\vPeerService\x12J\n" +
@@ -477,31 +546,33 @@ func file_kiln_metastore_v1_peer_proto_rawDescGZIP() []byte {
 	return file_kiln_metastore_v1_peer_proto_rawDescData
 }
 
-var file_kiln_metastore_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_kiln_metastore_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_kiln_metastore_v1_peer_proto_goTypes = []any{
 	(*Peer)(nil),              // 0: kiln.metastore.v1.Peer
-	(*HelloRequest)(nil),      // 1: kiln.metastore.v1.HelloRequest
-	(*HelloResponse)(nil),     // 2: kiln.metastore.v1.HelloResponse
-	(*ReadIndexRequest)(nil),  // 3: kiln.metastore.v1.ReadIndexRequest
-	(*ReadIndexResponse)(nil), // 4: kiln.metastore.v1.ReadIndexResponse
-	(*JoinRequest)(nil),       // 5: kiln.metastore.v1.JoinRequest
-	(*JoinResponse)(nil),      // 6: kiln.metastore.v1.JoinResponse
+	(*StreamPreface)(nil),     // 1: kiln.metastore.v1.StreamPreface
+	(*HelloRequest)(nil),      // 2: kiln.metastore.v1.HelloRequest
+	(*HelloResponse)(nil),     // 3: kiln.metastore.v1.HelloResponse
+	(*ReadIndexRequest)(nil),  // 4: kiln.metastore.v1.ReadIndexRequest
+	(*ReadIndexResponse)(nil), // 5: kiln.metastore.v1.ReadIndexResponse
+	(*JoinRequest)(nil),       // 6: kiln.metastore.v1.JoinRequest
+	(*JoinResponse)(nil),      // 7: kiln.metastore.v1.JoinResponse
 }
 var file_kiln_metastore_v1_peer_proto_depIdxs = []int32{
-	0, // 0: kiln.metastore.v1.HelloRequest.peer:type_name -> kiln.metastore.v1.Peer
-	0, // 1: kiln.metastore.v1.HelloResponse.peer:type_name -> kiln.metastore.v1.Peer
-	0, // 2: kiln.metastore.v1.JoinRequest.peer:type_name -> kiln.metastore.v1.Peer
-	1, // 3: kiln.metastore.v1.PeerService.Hello:input_type -> kiln.metastore.v1.HelloRequest
-	3, // 4: kiln.metastore.v1.PeerService.ReadIndex:input_type -> kiln.metastore.v1.ReadIndexRequest
-	5, // 5: kiln.metastore.v1.PeerService.Join:input_type -> kiln.metastore.v1.JoinRequest
-	2, // 6: kiln.metastore.v1.PeerService.Hello:output_type -> kiln.metastore.v1.HelloResponse
-	4, // 7: kiln.metastore.v1.PeerService.ReadIndex:output_type -> kiln.metastore.v1.ReadIndexResponse
-	6, // 8: kiln.metastore.v1.PeerService.Join:output_type -> kiln.metastore.v1.JoinResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0, // 0: kiln.metastore.v1.StreamPreface.from:type_name -> kiln.metastore.v1.Peer
+	0, // 1: kiln.metastore.v1.HelloRequest.peer:type_name -> kiln.metastore.v1.Peer
+	0, // 2: kiln.metastore.v1.HelloResponse.peer:type_name -> kiln.metastore.v1.Peer
+	0, // 3: kiln.metastore.v1.JoinRequest.peer:type_name -> kiln.metastore.v1.Peer
+	2, // 4: kiln.metastore.v1.PeerService.Hello:input_type -> kiln.metastore.v1.HelloRequest
+	4, // 5: kiln.metastore.v1.PeerService.ReadIndex:input_type -> kiln.metastore.v1.ReadIndexRequest
+	6, // 6: kiln.metastore.v1.PeerService.Join:input_type -> kiln.metastore.v1.JoinRequest
+	3, // 7: kiln.metastore.v1.PeerService.Hello:output_type -> kiln.metastore.v1.HelloResponse
+	5, // 8: kiln.metastore.v1.PeerService.ReadIndex:output_type -> kiln.metastore.v1.ReadIndexResponse
+	7, // 9: kiln.metastore.v1.PeerService.Join:output_type -> kiln.metastore.v1.JoinResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_kiln_metastore_v1_peer_proto_init() }
@@ -515,7 +586,7 @@ func file_kiln_metastore_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_metastore_v1_peer_proto_rawDesc), len(file_kiln_metastore_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
