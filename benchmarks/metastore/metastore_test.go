@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -50,6 +51,62 @@ func serve(b *testing.B, dir string) (m *metastore.Metastore, ready time.Duratio
 		if err := <-done; err != nil {
 			b.Error(err)
 		}
+	}
+}
+
+// loopback is the operating system's network.
+type loopback struct{ net.Dialer }
+
+// Listen opens a TCP port.
+func (*loopback) Listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+
+// three runs a group of three on loopback until stop, and returns the member that leads and one that follows.
+func three(b *testing.B) (lead, follower *metastore.Metastore, stop func()) {
+	b.Helper()
+	var peers []string
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0") // an address that is free
+		if err != nil {
+			b.Fatal(err)
+		}
+		peers = append(peers, l.Addr().String())
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	var members []*metastore.Metastore
+	for _, address := range peers {
+		cfg := metastore.DefaultConfig(b.TempDir())
+		cfg.MaxWaitingJobs = 1 // nobody takes jobs here
+		cfg.Raft.Address, cfg.Raft.Service, cfg.Raft.Network, cfg.Raft.Peers = address, "unused:1", &loopback{}, peers
+		m, err := metastore.Open(cfg, memory.New(), slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
+		if err != nil {
+			b.Fatal(err)
+		}
+		members = append(members, m)
+		running.Go(func() {
+			if err := m.Run(ctx); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	for begun := time.Now(); lead == nil; time.Sleep(time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			b.Fatal("no member leads")
+		}
+		for _, m := range members {
+			if m.Ready() == nil && add(m, entry(0)) == nil {
+				lead = m
+			} else {
+				follower = m
+			}
+		}
+	}
+	return lead, follower, func() {
+		cancel()
+		running.Wait()
 	}
 }
 
@@ -115,12 +172,18 @@ func fill(b *testing.B, m *metastore.Metastore, from, to, batch, callers int) {
 	all.Wait()
 }
 
-// BenchmarkCommit measures registration: in batches of 100 and one by one, from 64 callers.
+// BenchmarkCommit measures registration with one member and with three: in batches of 100 and one by one, from 64 callers.
 func BenchmarkCommit(b *testing.B) {
-	for _, c := range []struct{ entries, batch, callers int }{{200_000, 100, 64}, {20_000, 1, 64}} {
-		b.Run(fmt.Sprintf("batch=%d/callers=%d", c.batch, c.callers), func(b *testing.B) {
+	for _, c := range []struct{ members, entries, batch, callers int }{{1, 200_000, 100, 64}, {1, 20_000, 1, 64}, {3, 200_000, 100, 64}, {3, 20_000, 1, 64}} {
+		b.Run(fmt.Sprintf("members=%d/batch=%d/callers=%d", c.members, c.batch, c.callers), func(b *testing.B) {
 			for range b.N {
-				m, _, stop := serve(b, b.TempDir())
+				var m *metastore.Metastore
+				var stop func()
+				if c.members == 1 {
+					m, _, stop = serve(b, b.TempDir())
+				} else {
+					m, _, stop = three(b)
+				}
 				begun := time.Now()
 				fill(b, m, 0, c.entries, c.batch, c.callers)
 				took := time.Since(begun).Seconds()
