@@ -118,6 +118,41 @@ func TestAStateFileThatCannotBeReadIsRebuilt(t *testing.T) {
 	}
 }
 
+// The state may be older than the log after a power cut: an earlier file in its place is brought up to date by the log.
+func TestAnOlderStateCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "metastore", "state.db")
+		r := serving(t, dir, &deletions{})
+		var images [][]byte
+		for i := range 40 {
+			r.mustAdd(segment(newID(), uint32(i), dataset{"a", "web", 1, 2}))
+			if i%10 == 5 {
+				image, err := os.ReadFile(path) // nothing is being written: the registration is answered
+				if err != nil {
+					t.Fatal(err)
+				}
+				images = append(images, image)
+			}
+		}
+		want, err := r.StateHash()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.stop()
+		for i, image := range images {
+			if err := os.WriteFile(path, image, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r = serving(t, dir, &deletions{})
+			if got, err := r.StateHash(); err != nil || got != want {
+				t.Errorf("from image %d the state differs (%v)", i, err)
+			}
+			r.stop()
+		}
+	})
+}
+
 func TestASnapshotThatIsDamagedIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

@@ -122,7 +122,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		}
 		n.held = append(n.held, m)
 		group = m.GroupMember()
-		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions()}
+		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions(), m.Cluster()}
 		n.group.Add("metastore", m)
 		n.ready = append(n.ready, check{"metastore", m.Ready})
 		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
@@ -199,6 +199,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	}
 	n.serveJobs(store)
 	n.serveDeletions(store)
+	n.serveCluster(store)
 
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()

@@ -12,7 +12,6 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
-	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
@@ -35,6 +34,7 @@ type metastoreClient interface {
 	compactionv1connect.WorkerServiceClient
 	compactionv1connect.JobServiceClient
 	adminv1connect.DeletionServiceClient
+	adminv1connect.ClusterServiceClient
 }
 
 // localMetastore is the metastore of this process: its handlers are its clients.
@@ -44,6 +44,7 @@ type localMetastore struct {
 	compactionv1connect.WorkerServiceHandler
 	compactionv1connect.JobServiceHandler
 	adminv1connect.DeletionServiceHandler
+	adminv1connect.ClusterServiceHandler
 }
 
 // serveOTLP adds what OpenTelemetry's exporters call.
@@ -57,7 +58,7 @@ func (n *Node) serveOTLP(d *distributor.Distributor) {
 
 // serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.
 func (n *Node) serveJobs(store metastoreClient) {
-	path, handler := compactionv1connect.NewJobServiceHandler(jobList{store}, n.questionOptions()...)
+	path, handler := compactionv1connect.NewJobServiceHandler(store, n.questionOptions()...)
 	if n.cfg.plays(QueryFrontend) {
 		n.public.Handle(path, n.question(handler))
 	}
@@ -73,15 +74,6 @@ func (n *Node) serveBucket(m *metastore.Metastore) {
 	if n.internal != n.public && !n.cfg.MultiTenant {
 		n.public.Handle(path, handler)
 	}
-}
-
-// jobList serves the jobs of a metastore that may be elsewhere.
-type jobList struct{ metastoreClient }
-
-// List passes the question on.
-func (l jobList) List(ctx context.Context, req *connect.Request[compactionv1.ListRequest]) (*connect.Response[compactionv1.ListResponse], error) {
-	// A new request: the headers of the caller are not the metastore's business.
-	return l.metastoreClient.List(ctx, connect.NewRequest(req.Msg))
 }
 
 // listen opens the doors, so that a port that is taken is known before anything else is opened.

@@ -16,15 +16,16 @@ import (
 
 // commands is the command line, as kong reads it.
 type commands struct {
-	Server  serverCommand  `cmd:"" help:"Run kiln: the whole system in one process, or some of its roles."`
-	Push    pushCommand    `cmd:"" help:"Send pprof files to a server."`
-	Query   queryCommands  `cmd:"" help:"Ask a server for flame graphs, top functions, profiles, time series and labels."`
-	Jobs    jobsCommand    `cmd:"" help:"Show compaction: jobs, levels, and objects that wait for deletion."`
-	Delete  deleteCommands `cmd:"" help:"Delete a tenant or a service, for good."`
-	Block   blockCommands  `cmd:"" help:"Inspect, verify and export an object of the bucket."`
-	Config  configCommands `cmd:"" help:"Check configuration before a server reads it."`
-	Bucket  bucketCommands `cmd:"" help:"Rebuild the index from the bucket, and check one against the other."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Server  serverCommand   `cmd:"" help:"Run kiln: the whole system in one process, or some of its roles."`
+	Push    pushCommand     `cmd:"" help:"Send pprof files to a server."`
+	Query   queryCommands   `cmd:"" help:"Ask a server for flame graphs, top functions, profiles, time series and labels."`
+	Cluster clusterCommands `cmd:"" help:"Show the cluster, and change the members of the metastore's group."`
+	Jobs    jobsCommand     `cmd:"" help:"Show compaction: jobs, levels, and objects that wait for deletion."`
+	Delete  deleteCommands  `cmd:"" help:"Delete a tenant or a service, for good."`
+	Block   blockCommands   `cmd:"" help:"Inspect, verify and export an object of the bucket."`
+	Config  configCommands  `cmd:"" help:"Check configuration before a server reads it."`
+	Bucket  bucketCommands  `cmd:"" help:"Rebuild the index from the bucket, and check one against the other."`
+	Version versionCommand  `cmd:"" help:"Print the version."`
 }
 
 // output is where commands print; tests replace it.

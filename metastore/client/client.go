@@ -47,6 +47,7 @@ type remote struct {
 	workers compactionv1connect.WorkerServiceClient
 	jobs    compactionv1connect.JobServiceClient
 	deletes adminv1connect.DeletionServiceClient
+	cluster adminv1connect.ClusterServiceClient
 }
 
 var (
@@ -55,6 +56,7 @@ var (
 	_ compactionv1connect.WorkerServiceClient    = (*Client)(nil)
 	_ compactionv1connect.JobServiceClient       = (*Client)(nil)
 	_ adminv1connect.DeletionServiceClient       = (*Client)(nil)
+	_ adminv1connect.ClusterServiceClient        = (*Client)(nil)
 )
 
 // New returns a client of the metastore at addresses, at least one. An address without a scheme is spoken to in plain HTTP.
@@ -132,6 +134,41 @@ func (c *Client) ListDeletions(ctx context.Context, req *connect.Request[adminv1
 	})
 }
 
+// GetCluster shows the cluster.
+func (c *Client) GetCluster(ctx context.Context, req *connect.Request[adminv1.GetClusterRequest]) (*connect.Response[adminv1.GetClusterResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[adminv1.GetClusterRequest, adminv1.GetClusterResponse] {
+		return r.cluster.GetCluster
+	})
+}
+
+// AddMember adds a member to the group.
+func (c *Client) AddMember(ctx context.Context, req *connect.Request[adminv1.AddMemberRequest]) (*connect.Response[adminv1.AddMemberResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[adminv1.AddMemberRequest, adminv1.AddMemberResponse] {
+		return r.cluster.AddMember
+	})
+}
+
+// PromoteMember lets a learner vote.
+func (c *Client) PromoteMember(ctx context.Context, req *connect.Request[adminv1.PromoteMemberRequest]) (*connect.Response[adminv1.PromoteMemberResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[adminv1.PromoteMemberRequest, adminv1.PromoteMemberResponse] {
+		return r.cluster.PromoteMember
+	})
+}
+
+// RemoveMember removes a member from the group.
+func (c *Client) RemoveMember(ctx context.Context, req *connect.Request[adminv1.RemoveMemberRequest]) (*connect.Response[adminv1.RemoveMemberResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[adminv1.RemoveMemberRequest, adminv1.RemoveMemberResponse] {
+		return r.cluster.RemoveMember
+	})
+}
+
+// TransferLeadership has another member lead.
+func (c *Client) TransferLeadership(ctx context.Context, req *connect.Request[adminv1.TransferLeadershipRequest]) (*connect.Response[adminv1.TransferLeadershipResponse], error) {
+	return call(ctx, c, req, func(r *remote) method[adminv1.TransferLeadershipRequest, adminv1.TransferLeadershipResponse] {
+		return r.cluster.TransferLeadership
+	})
+}
+
 type method[Req, Res any] func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error)
 
 // call makes attempts until one is answered for good.
@@ -143,11 +180,8 @@ func call[Req, Res any](ctx context.Context, c *Client, req *connect.Request[Req
 	pause := firstPause
 	for {
 		address := c.pick()
-		attempt := connect.NewRequest(req.Msg) // a request is for one call
-		for name, values := range req.Header() {
-			attempt.Header()[name] = values
-		}
-		answer, err := on(c.remote(address))(ctx, attempt)
+		// A request is for one call; and the headers of who asks here are not the metastore's business.
+		answer, err := on(c.remote(address))(ctx, connect.NewRequest(req.Msg))
 		if err == nil {
 			c.found(address)
 			return answer, nil
@@ -248,6 +282,7 @@ func (c *Client) remote(address string) *remote {
 			workers: compactionv1connect.NewWorkerServiceClient(c.http, url, c.options...),
 			jobs:    compactionv1connect.NewJobServiceClient(c.http, url, c.options...),
 			deletes: adminv1connect.NewDeletionServiceClient(c.http, url, c.options...),
+			cluster: adminv1connect.NewClusterServiceClient(c.http, url, c.options...),
 		}
 		c.remotes[address] = r
 	}
