@@ -30,7 +30,7 @@ type bucketService struct{ m *Metastore }
 
 // Entries streams the index, page by page.
 func (s bucketService) Entries(ctx context.Context, _ *connect.Request[metastorev1.EntriesRequest], out *connect.ServerStream[metastorev1.EntriesResponse]) error {
-	if _, err := s.m.node.ReadIndex(ctx); err != nil {
+	if _, err := s.m.readIndex(ctx); err != nil {
 		return coded(err)
 	}
 	// Entries before tombstones: an object that is replaced meanwhile is in one of them at least.

@@ -43,7 +43,7 @@ func (s deletionService) Delete(ctx context.Context, req *connect.Request[adminv
 
 // GetDeletion shows one deletion.
 func (s deletionService) GetDeletion(ctx context.Context, req *connect.Request[adminv1.GetDeletionRequest]) (*connect.Response[adminv1.GetDeletionResponse], error) {
-	if _, err := s.m.node.ReadIndex(ctx); err != nil {
+	if _, err := s.m.readIndex(ctx); err != nil {
 		return nil, coded(err)
 	}
 	d, err := s.find(req.Msg.GetId())
@@ -55,7 +55,7 @@ func (s deletionService) GetDeletion(ctx context.Context, req *connect.Request[a
 
 // ListDeletions shows all deletions that are remembered.
 func (s deletionService) ListDeletions(ctx context.Context, req *connect.Request[adminv1.ListDeletionsRequest]) (*connect.Response[adminv1.ListDeletionsResponse], error) {
-	if _, err := s.m.node.ReadIndex(ctx); err != nil {
+	if _, err := s.m.readIndex(ctx); err != nil {
 		return nil, coded(err)
 	}
 	answer := &adminv1.ListDeletionsResponse{}

@@ -63,7 +63,7 @@ func (s indexService) Find(ctx context.Context, req *connect.Request[metastorev1
 		return nil, err
 	}
 	if !req.Msg.GetStale() {
-		if _, err := s.m.node.ReadIndex(ctx); err != nil {
+		if _, err := s.m.readIndex(ctx); err != nil {
 			return nil, coded(err)
 		}
 	}

@@ -18,7 +18,7 @@ type jobService struct{ m *Metastore }
 // end. A parked job is one that waits, has compaction.MaxFailures and one source. Finished jobs are those that this
 // member saw finishing since it started.
 func (s jobService) List(ctx context.Context, req *connect.Request[compactionv1.ListRequest]) (*connect.Response[compactionv1.ListResponse], error) {
-	if _, err := s.m.node.ReadIndex(ctx); err != nil {
+	if _, err := s.m.readIndex(ctx); err != nil {
 		return nil, coded(err)
 	}
 	summary := s.m.machine.jobs.Summary()

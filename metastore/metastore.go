@@ -195,7 +195,7 @@ func (m *Metastore) initCluster(ctx context.Context) error {
 
 // leading returns the term of this member's leadership, verified now.
 func (m *Metastore) leading(ctx context.Context) (*term, error) {
-	if _, err := m.node.ReadIndex(ctx); err != nil {
+	if _, err := m.readIndex(ctx); err != nil {
 		return nil, err
 	}
 	if t := m.term.Load(); t != nil {
