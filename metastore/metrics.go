@@ -85,6 +85,7 @@ var (
 	rewritesDesc   = prometheus.NewDesc("kiln_metastore_rewrites", "Objects in the index that hold dropped data and await being rewritten.", nil, nil)
 	lagDesc        = prometheus.NewDesc("kiln_metastore_apply_lag", "Committed log entries that are not applied yet.", nil, nil)
 	unreadyDesc    = prometheus.NewDesc("kiln_metastore_unready", "1 for the reason why this member could not serve now.", []string{"reason"}, nil)
+	watchersDesc   = prometheus.NewDesc("kiln_metastore_watchers", "Nodes that watch the list of members; on the leader only.", nil, nil)
 	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
 )
 
@@ -93,7 +94,7 @@ type stateCollector struct{ m *Metastore }
 
 // Describe names the metrics.
 func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, lagDesc, unreadyDesc, snapshotDesc, rewritesDesc, membersDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, lagDesc, unreadyDesc, snapshotDesc, rewritesDesc, membersDesc, watchersDesc} {
 		ch <- d
 	}
 }
@@ -129,7 +130,9 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(unreadyDesc, v, r)
 	}
 	if t := c.m.term.Load(); t != nil {
-		gauge(membersDesc, float64(t.members.count()))
+		members, watchers := t.members.count()
+		gauge(membersDesc, float64(members))
+		gauge(watchersDesc, float64(watchers))
 		gauge(snapshotDesc, time.Since(time.Unix(0, t.shipping.newest.Load())).Seconds())
 	}
 }
