@@ -192,7 +192,11 @@ func attempt[Req, Res any](ctx context.Context, c *Client, req *connect.Request[
 
 // elsewhere says whether err at address is worth another attempt, and notes where; at is empty if that is not known.
 func (c *Client) elsewhere(address string, err error) (at string, repeat bool) {
-	switch connect.CodeOf(err) {
+	code := connect.CodeOf(err)
+	if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
+		code = connect.CodeUnavailable // also where nobody answered, so that it ended with a deadline which is not the caller's
+	}
+	switch code {
 	case connect.CodeFailedPrecondition:
 		leader, refused := notLeader(err)
 		if !refused {
