@@ -16,7 +16,8 @@ import (
 	"github.com/kilndb/kiln/metastore/fsm"
 )
 
-// One message of Entries has at most this much, as far as whole entries allow: a slow reader holds no transaction open.
+// One message has at most this much, as far as whole entries allow. Those of BucketService each have a transaction of
+// their own, and no more than pageEntries: a slow reader holds none open.
 const (
 	pageEntries = 512
 	pageBytes   = 1 << 20

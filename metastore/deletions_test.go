@@ -112,7 +112,7 @@ func TestOnlyWhatAllMembersUnderstandIsWritten(t *testing.T) {
 			t.Errorf("%T is written with version %d", cmd.GetBody(), v)
 		}
 	}
-	m := newMembers(time.Minute)
+	m := newMembers(time.Minute, time.Now(), func(time.Time) *metastorev1.Placement { return nil })
 	announce := func(node, id string, version uint32) {
 		member := &metastorev1.Member{Node: node, Metastore: &metastorev1.GroupMember{Id: id, CommandVersion: version}}
 		if _, err := m.announce(member, time.Now()); err != nil {

@@ -58,17 +58,26 @@ func (s indexService) AddSegments(ctx context.Context, req *connect.Request[meta
 
 // Find answers from one view of the index.
 func (s indexService) Find(ctx context.Context, req *connect.Request[metastorev1.FindRequest]) (*connect.Response[metastorev1.FindResponse], error) {
-	q, err := parseQuery(req.Msg)
+	answer, err := s.m.find(ctx, req.Msg)
 	if err != nil {
 		return nil, err
 	}
-	if !req.Msg.GetStale() {
-		if _, err := s.m.node.ReadIndex(ctx); err != nil {
+	return connect.NewResponse(answer), nil
+}
+
+// find answers from one view of the index. The entries are the view's: they must not be changed.
+func (m *Metastore) find(ctx context.Context, req *metastorev1.FindRequest) (*metastorev1.FindResponse, error) {
+	q, err := parseQuery(req)
+	if err != nil {
+		return nil, err
+	}
+	if !req.GetStale() {
+		if _, err := m.node.ReadIndex(ctx); err != nil {
 			return nil, coded(err)
 		}
 	}
-	view := s.m.machine.index.View()
-	return connect.NewResponse(&metastorev1.FindResponse{Entries: view.Find(q), Index: view.Index()}), nil
+	view := m.machine.index.View()
+	return &metastorev1.FindResponse{Entries: view.Find(q), Index: view.Index()}, nil
 }
 
 func parseQuery(r *metastorev1.FindRequest) (q index.Query, err error) {

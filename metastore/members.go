@@ -19,12 +19,16 @@ const (
 	maxMemberSize = 4096   // bytes of one announcement
 )
 
-// members are the nodes that announced themselves to this leader.
+// members are the nodes that announced themselves to this leader, and what everybody is told of them.
 type members struct {
 	lease time.Duration
+	begun time.Time
+	rules func(now time.Time) *metastorev1.Placement
 
-	mu     sync.Mutex
-	byNode map[string]announced
+	mu       sync.Mutex // guards what follows
+	byNode   map[string]announced
+	news     *news
+	watchers int
 }
 
 // announced is a member until its lease ends. The message is never changed.
@@ -33,30 +37,103 @@ type announced struct {
 	expires time.Time
 }
 
-func newMembers(lease time.Duration) *members {
-	return &members{lease: lease, byNode: map[string]announced{}}
+// news is what nodes are told. It is never changed: newer ones replace it.
+type news struct {
+	*metastorev1.WatchResponse
+	replaced chan struct{} // closed when there are newer ones
 }
 
-// announce takes a member on the list for one lease and returns all that are on it, sorted by node.
-func (m *members) announce(member *metastorev1.Member, now time.Time) ([]*metastorev1.Member, error) {
+// newMembers returns the empty list of a term that begins now.
+func newMembers(lease time.Duration, now time.Time, rules func(time.Time) *metastorev1.Placement) *members {
+	m := &members{lease: lease, begun: now, rules: rules, byNode: map[string]announced{}}
+	m.news = &news{m.state(now), make(chan struct{})}
+	return m
+}
+
+// announce takes a member on the list for one lease and returns what there is to tell.
+func (m *members) announce(member *metastorev1.Member, now time.Time) (*news, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.byNode, func(_ string, a announced) bool { return !a.expires.After(now) })
-	if _, known := m.byNode[member.GetNode()]; !known && len(m.byNode) >= maxMembers {
+	expired := m.expire(now)
+	a, known := m.byNode[member.GetNode()]
+	if !known && len(m.byNode) >= maxMembers {
 		return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("members: there are %d, the most that are listed", maxMembers))
 	}
-	m.byNode[member.GetNode()] = announced{proto.CloneOf(member), now.Add(m.lease)}
-	var list []*metastorev1.Member
-	for _, node := range slices.Sorted(maps.Keys(m.byNode)) {
-		list = append(list, m.byNode[node].member)
+	changed := !known || !proto.Equal(a.member, member)
+	if changed {
+		a.member = proto.CloneOf(member)
 	}
-	return list, nil
+	a.expires = now.Add(m.lease)
+	m.byNode[member.GetNode()] = a
+	if changed || expired {
+		m.publish(now)
+	}
+	return m.news, nil
 }
 
-func (m *members) count() int {
+func (m *members) leave(node string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.byNode)
+	delete(m.byNode, node)
+	m.publish(now)
+}
+
+// expire takes those off the list whose leases have ended, and says whether there were any.
+func (m *members) expire(now time.Time) bool {
+	before := len(m.byNode)
+	maps.DeleteFunc(m.byNode, func(_ string, a announced) bool { return !a.expires.After(now) })
+	return len(m.byNode) < before
+}
+
+// publish replaces the news if they have changed.
+func (m *members) publish(now time.Time) {
+	state := m.state(now)
+	if proto.Equal(state, m.news.WatchResponse) {
+		return
+	}
+	old := m.news
+	m.news = &news{state, make(chan struct{})}
+	close(old.replaced)
+}
+
+// state returns what holds now, the members sorted by node.
+func (m *members) state(now time.Time) *metastorev1.WatchResponse {
+	s := &metastorev1.WatchResponse{Placement: m.rules(now), Gathering: now.Before(m.begun.Add(m.lease))}
+	for _, node := range slices.Sorted(maps.Keys(m.byNode)) {
+		s.Members = append(s.Members, m.byNode[node].member)
+	}
+	return s
+}
+
+// rulesEvery is how often the rules are looked at; they follow averages over a minute.
+const rulesEvery = 5 * time.Second
+
+// changeLoop publishes what changes although nobody says so: leases that end, rules, and that the leader knows everybody.
+func (m *members) changeLoop(ctx context.Context) {
+	for pause(ctx, m.change(time.Now())) {
+	}
+}
+
+// change publishes what holds now and returns how long it will.
+func (m *members) change(now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expire(now)
+	m.publish(now)
+	next := now.Add(rulesEvery)
+	if known := m.begun.Add(m.lease); known.After(now) {
+		next = sooner(next, known)
+	}
+	for _, a := range m.byNode {
+		next = sooner(next, a.expires)
+	}
+	return next.Sub(now)
+}
+
+func (m *members) count() (members, watchers int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.byNode), m.watchers
 }
 
 // commandVersion returns what the group's member of that id announced, or 1.
@@ -74,12 +151,6 @@ func (m *members) announcedVersion(id string) uint32 {
 		}
 	}
 	return version
-}
-
-func (m *members) leave(node string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.byNode, node)
 }
 
 // membershipService serves MembershipService.
@@ -100,12 +171,13 @@ func (s membershipService) Heartbeat(ctx context.Context, req *connect.Request[m
 	if err != nil {
 		return nil, coded(err)
 	}
-	list, err := t.members.announce(member, time.Now())
+	news, err := t.members.announce(member, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&metastorev1.HeartbeatResponse{
-		Members: list, LeaseMs: uint32(s.m.cfg.MemberLease.Milliseconds()), Placement: t.placement.Rules(time.Now()),
+		Members: news.GetMembers(), Placement: news.GetPlacement(), Gathering: news.GetGathering(),
+		LeaseMs: uint32(s.m.cfg.MemberLease.Milliseconds()),
 	}), nil
 }
 
@@ -115,6 +187,6 @@ func (s membershipService) Leave(ctx context.Context, req *connect.Request[metas
 	if err != nil {
 		return nil, coded(err)
 	}
-	t.members.leave(req.Msg.GetNode())
+	t.members.leave(req.Msg.GetNode(), time.Now())
 	return connect.NewResponse(&metastorev1.LeaveResponse{}), nil
 }

@@ -172,11 +172,14 @@ func (m *Metastore) lead(ctx context.Context) {
 			return
 		}
 	}
-	t := &term{members: newMembers(m.cfg.MemberLease), dispatch: newDispatcher(m, time.Now()), placement: placement.New(m.cfg.Placement, time.Now()), shipping: newShipping(time.Now()), done: ctx.Done()}
+	now := time.Now()
+	t := &term{dispatch: newDispatcher(m, now), placement: placement.New(m.cfg.Placement, now), shipping: newShipping(now), done: ctx.Done()}
+	t.members = newMembers(m.cfg.MemberLease, now, t.placement.Rules)
 	m.term.Store(t)
 	m.metrics.terms.Inc()
 	defer m.term.Store(nil)
 	var loops sync.WaitGroup
+	loops.Go(func() { t.members.changeLoop(ctx) })
 	loops.Go(func() { t.dispatch.dispatchLoop(ctx) })
 	loops.Go(func() { m.deletionLoop(ctx, t.shipping) })
 	loops.Go(func() { m.shippingLoop(ctx, t.shipping) })

@@ -89,6 +89,7 @@ var (
 	lastIndexDesc  = prometheus.NewDesc("kiln_metastore_last_index", "Raft index of the last entry of this member's log.", nil, nil)
 	commitDesc     = prometheus.NewDesc("kiln_metastore_commit_index", "Raft index of the last entry that this member knows to be committed. A follower whose commit index falls behind the leader's lags.", nil, nil)
 	groupDesc      = prometheus.NewDesc("kiln_metastore_group_members", "Members of the Raft group, as this one knows it, by suffrage.", []string{"suffrage"}, nil)
+	watchersDesc   = prometheus.NewDesc("kiln_metastore_watchers", "Nodes that watch the list of members; on the leader only.", nil, nil)
 	membersDesc    = prometheus.NewDesc("kiln_metastore_members", "Nodes that announced themselves; on the leader only.", nil, nil)
 )
 
@@ -97,7 +98,7 @@ type stateCollector struct{ m *Metastore }
 
 // Describe names the metrics.
 func (c stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{termDesc, lastIndexDesc, commitDesc, groupDesc, leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, lagDesc, unreadyDesc, snapshotDesc, rewritesDesc, membersDesc} {
+	for _, d := range []*prometheus.Desc{termDesc, lastIndexDesc, commitDesc, groupDesc, leaderDesc, appliedDesc, entriesDesc, bytesDesc, jobsDesc, tombstonesDesc, lagDesc, unreadyDesc, snapshotDesc, rewritesDesc, membersDesc, watchersDesc} {
 		ch <- d
 	}
 }
@@ -139,7 +140,9 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(unreadyDesc, v, r)
 	}
 	if t := c.m.term.Load(); t != nil {
-		gauge(membersDesc, float64(t.members.count()))
+		members, watchers := t.members.count()
+		gauge(membersDesc, float64(members))
+		gauge(watchersDesc, float64(watchers))
 		gauge(snapshotDesc, time.Since(time.Unix(0, t.shipping.newest.Load())).Seconds())
 	}
 }

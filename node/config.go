@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	metastoreclient "github.com/kilndb/kiln/metastore/client"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -26,12 +27,15 @@ type Config struct {
 	Advertise string
 	// Roles that this process plays.
 	Roles []Role
-	// Metastore lists addresses of nodes that play the metastore, for processes that do not.
+	// Metastore lists addresses of nodes that play the metastore, for processes that do not: host:port, or names that
+	// stand for several (see package metastore/client).
 	Metastore []string
 	// Bucket is the URL of the object store; by default a directory under DataDir.
 	Bucket string
 	// Shards is the number of write partitions; the same for every distributor.
 	Shards uint32
+	// LeafBytes is about how many bytes of objects one part of a query reads; 0 is the query-frontend's default.
+	LeafBytes int64
 	// SelfProfile makes the process push its own profiles to itself.
 	SelfProfile bool
 	// SelfProfileInterval is the length of one capture.
@@ -92,6 +96,10 @@ func (c Config) Validate() error {
 	check(len(c.Roles) > 0, "--roles: at least one role")
 	check(c.plays(Metastore) || len(c.Metastore) > 0, "--metastore: a process that does not play the metastore needs the address of one")
 	check(!c.plays(Metastore) || len(c.Metastore) == 0, "--metastore: this process plays the metastore itself")
+	for _, addr := range c.Metastore {
+		err := metastoreclient.CheckAddress(addr)
+		check(err == nil, "--metastore: %v", err)
+	}
 	check(c.Bucket != "" || c.whole(), "--bucket: a process that does not play every role needs the bucket that all share")
 	check(c.DataDir != "" || !c.plays(Metastore), "--data-dir: the metastore needs a directory")
 	check(c.Shards > 0 && c.Shards <= 1<<16, "--shards: %d is not in 1..65536", c.Shards)
@@ -117,6 +125,9 @@ func (c Config) plays(r Role) bool { return slices.Contains(c.Roles, r) }
 func (c Config) whole() bool {
 	return !slices.ContainsFunc(AllRoles(), func(r Role) bool { return !c.plays(r) })
 }
+
+// alone tells whether there can be no other node: then each role calls the one beside it, and nobody else.
+func (c Config) alone() bool { return c.whole() }
 
 // baseLimits are the limits of a tenant of whom no file speaks. One that is alone may ask for all of time and send as fast as it can: there is nobody to
 // protect from it but the process, which admission control does.

@@ -35,7 +35,7 @@ func (n *Node) newDoor(l net.Listener, handler http.Handler, closing func(), clo
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		Protocols:         new(http.Protocols),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		ConnState:         newConnections(n.cfg.MaxConnections).changed,
 		ErrorLog:          slog.NewLogLogger(n.log("http").Handler(), slog.LevelWarn),
 	}

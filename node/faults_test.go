@@ -146,6 +146,12 @@ func (s *stream) within5s(t *testing.T) {
 // inflight returns the bytes that the segment-writer of a node holds.
 func inflight(t *testing.T, n *nodetest.Node) int64 {
 	t.Helper()
+	return int64(metric(t, n, "kiln_segment_writer_inflight_bytes"))
+}
+
+// metric returns a number that a node says of itself; 0 if it says nothing.
+func metric(t *testing.T, n *nodetest.Node, name string) float64 {
+	t.Helper()
 	resp, err := n.HTTP().Get(n.URL() + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -155,16 +161,16 @@ func inflight(t *testing.T, n *nodetest.Node) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, ok := strings.Cut(string(body), "\nkiln_segment_writer_inflight_bytes ")
+	_, after, ok := strings.Cut(string(body), "\n"+name+" ")
 	if !ok {
-		t.Fatal("the node does not say what its writer holds")
+		return 0
 	}
-	value, _, _ := strings.Cut(after, "\n")
-	held, err := strconv.ParseFloat(value, 64)
+	text, _, _ := strings.Cut(after, "\n")
+	value, err := strconv.ParseFloat(text, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return int64(held)
+	return value
 }
 
 // TestFaultsOfTheBucketUnderPushes has pushes keep coming while the bucket is in trouble for half a minute, and compaction running.

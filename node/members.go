@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,19 +18,33 @@ import (
 	"github.com/kilndb/kiln/tenant"
 )
 
+// membership is where nodes announce themselves and find each other.
+type membership interface {
+	metastorev1connect.MembershipServiceClient
+	// Watch calls told with what is known of the nodes, at once and whenever that changes, until ctx ends or it cannot.
+	Watch(ctx context.Context, told func(*metastorev1.WatchResponse) error) error
+}
+
 // members announces this node to the metastore and keeps the list of the live ones.
+//
+// It is told of the others in two ways: by a watch, as soon as something changes, and by the answers to its heartbeats, which
+// are all there is while the watch is broken, or where the metastore is too old to have one.
 type members struct {
 	self      *metastorev1.Member
-	metastore metastorev1connect.MembershipServiceClient
+	metastore membership
 	log       *slog.Logger
 	shards    uint32
 	// closing ends when this node is about to leave; what it is asked still works then.
 	closing context.Context
-	// list is replaced whole by every heartbeat that was answered.
+	// announced tells that a heartbeat was answered.
+	announced atomic.Bool
+
+	mu   sync.Mutex // held while list is replaced
+	told uint64     // guarded by mu; how often the watch has said something
 	list atomic.Pointer[roster]
 }
 
-// roster is what one answer says. It is never changed: pushes read it.
+// roster is what is known at one time. It is never changed: pushes read it.
 type roster struct {
 	members []*metastorev1.Member
 	// writers divides the shards among the segment-writers of the list.
@@ -37,41 +53,87 @@ type roster struct {
 	rules *placement.Rules
 }
 
-// retryHeartbeat is the pause after a heartbeat that failed; an answered one says when the next is due.
-const retryHeartbeat = 200 * time.Millisecond
+// retryHeartbeat is the pause after a heartbeat that failed; an answered one says when the next is due. retryWatch is the one
+// after a watch that was refused.
+const (
+	retryHeartbeat = 200 * time.Millisecond
+	retryWatch     = 5 * time.Second
+)
 
 // patience is how many heartbeats may fail before it is worth a line in the log: an election takes a moment.
 const patience = 10
 
-// Run sends heartbeats until the node closes or ctx ends, and takes this node off the list. What it knows of the others it still
-// answers for until ctx ends.
+// Run sends heartbeats until the node closes or ctx ends, and takes this node off the list. Of the others it goes on to
+// be told until ctx ends, for those who are still inside the doors.
 func (m *members) Run(ctx context.Context) error {
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(m.closing, cancel)()
+	var watching sync.WaitGroup
+	watching.Go(func() { m.watch(ctx) })
 	m.heartbeats(working)
 	m.leave(ctx)
-	<-ctx.Done()
+	watching.Wait()
 	return nil
 }
 
 func (m *members) heartbeats(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
-		pause := retryHeartbeat
+		wait, told := retryHeartbeat, m.toldSoFar()
 		resp, err := m.metastore.Heartbeat(ctx, connect.NewRequest(&metastorev1.HeartbeatRequest{Member: m.self}))
 		if err == nil {
 			failures = 0
-			m.publish(resp.Msg)
-			pause = time.Duration(resp.Msg.LeaseMs) * time.Millisecond / 3
+			m.answered(resp.Msg, told)
+			wait = time.Duration(resp.Msg.LeaseMs) * time.Millisecond / 3
 		} else if failures++; failures == patience {
 			m.log.Warn("metastore does not answer heartbeats", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		pause(ctx, wait)
 	}
+}
+
+// watch is told of changes until ctx ends.
+func (m *members) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := m.metastore.Watch(ctx, m.watched)
+		m.log.Debug("watch of the members has ended", "error", err)
+		pause(ctx, retryWatch)
+	}
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// watched takes what the watch says.
+func (m *members) watched(news *metastorev1.WatchResponse) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.told++
+	m.publish(news)
+	return nil
+}
+
+func (m *members) toldSoFar() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.told
+}
+
+// answered takes what a heartbeat's answer says, unless the watch has said something since the heartbeat was sent: that is as
+// new, or newer.
+func (m *members) answered(answer *metastorev1.HeartbeatResponse, told uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.told == told {
+		m.publish(&metastorev1.WatchResponse{Members: answer.GetMembers(), Placement: answer.GetPlacement(), Gathering: answer.GetGathering()})
+	}
+	m.announced.Store(true)
 }
 
 func (m *members) leave(ctx context.Context) {
@@ -81,14 +143,31 @@ func (m *members) leave(ctx context.Context) {
 	_, _ = m.metastore.Leave(leaving, connect.NewRequest(&metastorev1.LeaveRequest{Node: m.self.Node}))
 }
 
-// publish replaces the list. Where the metastore has no rules yet, the old ones remain.
-func (m *members) publish(answer *metastorev1.HeartbeatResponse) {
-	r := &roster{members: answer.GetMembers(), rules: m.placement()}
-	if rules := answer.GetPlacement(); rules != nil {
+// publish replaces the list. Where the metastore has no rules yet, the old ones remain, and so do the members of whom a new
+// leader has not heard yet. The caller holds mu.
+func (m *members) publish(news *metastorev1.WatchResponse) {
+	r := &roster{members: news.GetMembers(), rules: m.placement()}
+	if old := m.list.Load(); old != nil && news.GetGathering() {
+		r.members = union(r.members, old.members)
+	}
+	if rules := news.GetPlacement(); rules != nil {
 		r.rules = readRules(rules, m.shards)
 	}
 	r.writers = placement.Assign(m.shards, r.addresses(SegmentWriter), r.rules.Weights)
 	m.list.Store(r)
+}
+
+// union returns the members of a, and those of b that are not in a, sorted by node.
+func union(a, b []*metastorev1.Member) []*metastorev1.Member {
+	byNode := map[string]*metastorev1.Member{}
+	for _, member := range slices.Concat(b, a) {
+		byNode[member.GetNode()] = member
+	}
+	all := make([]*metastorev1.Member, 0, len(byNode))
+	for _, node := range slices.Sorted(maps.Keys(byNode)) {
+		all = append(all, byNode[node])
+	}
+	return all
 }
 
 func readRules(from *metastorev1.Placement, shards uint32) *placement.Rules {
@@ -114,9 +193,9 @@ func (m *members) placement() *placement.Rules {
 	return &placement.Rules{Shards: m.shards}
 }
 
-// joined returns nil once the metastore has answered.
+// joined returns nil once the metastore knows this node.
 func (m *members) joined() error {
-	if m.list.Load() == nil {
+	if !m.announced.Load() {
 		return errors.New("the metastore has not answered yet")
 	}
 	return nil
@@ -130,7 +209,8 @@ func (m *members) candidates(shard uint32) []string {
 	return nil
 }
 
-// addresses returns where nodes of that role are, sorted by node.
+// addresses returns where nodes of that role are, sorted by node, each once: a node that was killed and is back is on the list
+// twice for a while.
 func (m *members) addresses(role Role) []string {
 	if r := m.list.Load(); r != nil {
 		return r.addresses(role)
@@ -143,7 +223,7 @@ func (m *members) count(role Role) int { return max(1, len(m.addresses(role))) }
 
 func (r *roster) addresses(role Role) (addrs []string) {
 	for _, member := range r.members {
-		if slices.Contains(member.Roles, string(role)) {
+		if slices.Contains(member.Roles, string(role)) && !slices.Contains(addrs, member.Address) {
 			addrs = append(addrs, member.Address)
 		}
 	}

@@ -122,42 +122,48 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		}
 		n.held = append(n.held, m)
 		group = m.GroupMember()
-		store = localMetastore{m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions(), m.Cluster()}
+		store = localMetastore{m, m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions(), m.Cluster()}
 		n.group.Add("metastore", m)
 		n.ready = append(n.ready, check{"metastore", m.Ready})
 		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
+		n.serveInternal(metastorev1connect.NewIndexPagesServiceHandler(m.IndexPages()))
 		n.serveInternal(metastorev1connect.NewMembershipServiceHandler(m.Membership()))
 		n.serveBucket(m)
 		n.serveInternal(adminv1connect.NewStateServiceHandler(m.State()))
-		path, handler := compactionv1connect.NewWorkerServiceHandler(m.Workers())
+		path, handler := metastorev1connect.NewMembershipWatchServiceHandler(m.MembershipWatch())
+		n.serveInternal(path, endWith(closing, handler))
+		path, handler = compactionv1connect.NewWorkerServiceHandler(m.Workers())
 		n.serveInternal(path, handler)
 		n.serveInternal(compactionv1connect.WorkerServicePollProcedure, endWith(closing, handler))
 	} else {
 		store = metastoreclient.New(cfg.Metastore, n.client)
 	}
+	self := n.member(group)
 	members := &members{
-		self:      n.member(group),
+		self:      self,
 		metastore: store, log: n.log("members"), shards: cfg.Shards, closing: closing,
 	}
 	n.group.Add("members", members)
 	n.ready = append(n.ready, check{"members", members.joined})
 
 	// Writing: distributors hand profiles to segment-writers.
-	var writer distributor.SegmentWriter
+	var local segmentwriterclient.Local
 	if cfg.plays(SegmentWriter) {
 		// It tries again by itself, within the deadline of its flush.
 		w, err := segmentwriter.New(n.segmentWriterConfig(), direct, store, n.log("segmentwriter"), n.reg)
 		if err != nil {
 			return nil, err
 		}
-		writer = w
+		local = segmentwriterclient.Local{Address: self.GetAddress(), Writer: w}
 		context.AfterFunc(closing, w.Drain)
 		n.group.Add("segmentwriter", w)
 		n.serveInternal(segmentwriterv1connect.NewSegmentWriterServiceHandler(segmentwriter.NewService(w)))
-	} else {
-		writer = segmentwriterclient.New(n.client, members.candidates, n.log("segmentwriter"))
 	}
 	if cfg.plays(Distributor) {
+		var writer distributor.SegmentWriter = local.Writer
+		if !cfg.alone() {
+			writer = segmentwriterclient.New(n.client, local, members.candidates, n.log("segmentwriter"))
+		}
 		d, err := distributor.New(n.distributorConfig(members), writer, n.log("distributor"), n.reg)
 		if err != nil {
 			return nil, err
@@ -181,19 +187,27 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.group.Add("compactionworker", w)
 	}
 
-	// Reading: frontends plan, backends read.
-	var backend queryv1connect.QueryBackendServiceClient = querybackendclient.New(n.client, func() []string { return members.addresses(QueryBackend) })
+	// Reading: frontends plan, backends read, and share the work of a large plan with each other.
+	var here *querybackend.Backend
+	var backend queryv1connect.QueryBackendServiceClient = querybackendclient.New(n.client, func(address string) queryv1connect.QueryBackendServiceClient {
+		if here == nil || address != self.GetAddress() {
+			return nil
+		}
+		return here
+	}, func() []string { return members.addresses(QueryBackend) })
 	if cfg.plays(QueryBackend) {
 		reading := querybackend.DefaultConfig()
-		if !cfg.whole() {
-			reading.Children = backend // share the work of a large plan with the other backends
+		if !cfg.alone() {
+			reading.Children = backend
 		}
-		b := querybackend.New(reading, bucket, n.log("querybackend"), n.reg)
-		backend = b
-		n.serveInternal(queryv1connect.NewQueryBackendServiceHandler(b))
+		here = querybackend.New(reading, bucket, n.log("querybackend"), n.reg)
+		n.serveInternal(queryv1connect.NewQueryBackendServiceHandler(here))
+		if cfg.alone() {
+			backend = here
+		}
 	}
 	if cfg.plays(QueryFrontend) {
-		f := queryfrontend.New(queryfrontend.Config{Limits: n.limits.Limits}, store, backend, n.log("queryfrontend"), n.reg)
+		f := queryfrontend.New(queryfrontend.Config{Limits: n.limits.Limits, LeafBytes: cfg.LeafBytes}, store, backend, n.log("queryfrontend"), n.reg)
 		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.questionOptions()...)
 		n.public.Handle(path, n.question(handler))
 	}

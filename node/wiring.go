@@ -30,7 +30,7 @@ import (
 // metastoreClient is all that other roles ask of the metastore.
 type metastoreClient interface {
 	metastorev1connect.IndexServiceClient
-	metastorev1connect.MembershipServiceClient
+	membership
 	compactionv1connect.WorkerServiceClient
 	compactionv1connect.JobServiceClient
 	adminv1connect.DeletionServiceClient
@@ -39,6 +39,7 @@ type metastoreClient interface {
 
 // localMetastore is the metastore of this process: its handlers are its clients.
 type localMetastore struct {
+	*metastore.Metastore
 	metastorev1connect.IndexServiceHandler
 	metastorev1connect.MembershipServiceHandler
 	compactionv1connect.WorkerServiceHandler

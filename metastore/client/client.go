@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,21 +30,26 @@ const (
 	lastPause  = time.Second
 )
 
+// maxRemotes bounds the addresses that are remembered: in some places a node that restarts has a new one.
+const maxRemotes = 64
+
 // Client calls the leader of the metastore. It may be used concurrently.
 type Client struct {
-	addresses []string
+	addresses *addresses
 	http      connect.HTTPClient
 	options   []connect.ClientOption
 
 	mu      sync.Mutex
 	leader  string // where the last call succeeded, or was sent to; empty if not known
-	next    int    // of addresses, the one to try when no leader is known
+	next    int    // of the addresses, the one to try when no leader is known
 	remotes map[string]*remote
 }
 
 // remote is the clients of one address.
 type remote struct {
 	index   metastorev1connect.IndexServiceClient
+	pages   metastorev1connect.IndexPagesServiceClient
+	watch   metastorev1connect.MembershipWatchServiceClient
 	members metastorev1connect.MembershipServiceClient
 	workers compactionv1connect.WorkerServiceClient
 	jobs    compactionv1connect.JobServiceClient
@@ -59,9 +66,16 @@ var (
 	_ adminv1connect.ClusterServiceClient        = (*Client)(nil)
 )
 
-// New returns a client of the metastore at addresses, at least one. An address without a scheme is spoken to in plain HTTP.
+// New returns a client of the metastore at addresses, at least one: host:port, which the dialler looks up; a URL;
+// dns+host:port, which is all addresses that the host has; or dnssrv+_name._tcp.host, all that the service has. An address
+// without a scheme is spoken to in plain HTTP.
 func New(addresses []string, httpClient connect.HTTPClient, options ...connect.ClientOption) *Client {
-	return &Client{addresses: addresses, http: httpClient, options: options, remotes: map[string]*remote{}}
+	return NewWithResolver(addresses, net.DefaultResolver, httpClient, options...)
+}
+
+// NewWithResolver is New with somebody else to look names up.
+func NewWithResolver(addresses []string, resolver Resolver, httpClient connect.HTTPClient, options ...connect.ClientOption) *Client {
+	return &Client{addresses: newAddresses(addresses, resolver), http: httpClient, options: options, remotes: map[string]*remote{}}
 }
 
 // AddSegments registers segments.
@@ -71,13 +85,14 @@ func (c *Client) AddSegments(ctx context.Context, req *connect.Request[metastore
 	})
 }
 
-// Find finds entries.
+// Find finds entries. The answer comes in pages, of which the client makes one: no message grows with it.
 func (c *Client) Find(ctx context.Context, req *connect.Request[metastorev1.FindRequest]) (*connect.Response[metastorev1.FindResponse], error) {
-	return call(ctx, c, req, func(r *remote) method[metastorev1.FindRequest, metastorev1.FindResponse] { return r.index.Find })
+	return call(ctx, c, req, func(r *remote) method[metastorev1.FindRequest, metastorev1.FindResponse] { return r.find })
 }
 
-// Heartbeat announces a node.
+// Heartbeat announces a node. Nobody is kept waiting by it, so it is heartbeats that keep the addresses up to date.
 func (c *Client) Heartbeat(ctx context.Context, req *connect.Request[metastorev1.HeartbeatRequest]) (*connect.Response[metastorev1.HeartbeatResponse], error) {
+	c.addresses.refresh(ctx, lookupEvery, false)
 	return call(ctx, c, req, func(r *remote) method[metastorev1.HeartbeatRequest, metastorev1.HeartbeatResponse] {
 		return r.members.Heartbeat
 	})
@@ -179,9 +194,7 @@ func call[Req, Res any](ctx context.Context, c *Client, req *connect.Request[Req
 	}
 	pause := firstPause
 	for {
-		address := c.pick()
-		// A request is for one call; and the headers of who asks here are not the metastore's business.
-		answer, err := on(c.remote(address))(ctx, connect.NewRequest(req.Msg))
+		answer, address, err := attempt(ctx, c, req, on)
 		if err == nil {
 			c.found(address)
 			return answer, nil
@@ -201,9 +214,23 @@ func call[Req, Res any](ctx context.Context, c *Client, req *connect.Request[Req
 	}
 }
 
+// attempt makes one call, and returns where.
+func attempt[Req, Res any](ctx context.Context, c *Client, req *connect.Request[Req], on func(*remote) method[Req, Res]) (answer *connect.Response[Res], address string, err error) {
+	if address, err = c.pick(ctx); err != nil {
+		return nil, "", err
+	}
+	// A request is for one call; and the headers of who asks here are not the metastore's business.
+	answer, err = on(c.remote(address))(ctx, connect.NewRequest(req.Msg))
+	return answer, address, err
+}
+
 // elsewhere says whether err at address is worth another attempt, and notes where; at is empty if that is not known.
 func (c *Client) elsewhere(address string, err error) (at string, repeat bool) {
-	switch connect.CodeOf(err) {
+	code := connect.CodeOf(err)
+	if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
+		code = connect.CodeUnavailable // also where nobody answered, so that it ended with a deadline which is not the caller's
+	}
+	switch code {
 	case connect.CodeFailedPrecondition:
 		leader, refused := notLeader(err)
 		if !refused {
@@ -237,13 +264,20 @@ func notLeader(err error) (leader string, refused bool) {
 }
 
 // pick returns the address to try.
-func (c *Client) pick() string {
+func (c *Client) pick(ctx context.Context) (string, error) {
+	c.mu.Lock()
+	leader := c.leader
+	c.mu.Unlock()
+	if leader != "" {
+		return leader, nil
+	}
+	known, err := c.addresses.known(ctx)
+	if err != nil {
+		return "", connect.NewError(connect.CodeUnavailable, err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.leader != "" {
-		return c.leader
-	}
-	return c.addresses[c.next%len(c.addresses)]
+	return known[c.next%len(known)], nil
 }
 
 func (c *Client) found(address string) {
@@ -254,6 +288,7 @@ func (c *Client) found(address string) {
 
 // lost notes that the leader is not at address but at leader, if that is known. What another call learned since is kept.
 func (c *Client) lost(address, leader string) {
+	c.addresses.failed()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -272,12 +307,19 @@ func (c *Client) remote(address string) *remote {
 	defer c.mu.Unlock()
 	r := c.remotes[address]
 	if r == nil {
+		if len(c.remotes) >= maxRemotes {
+			clear(c.remotes)
+		}
 		url := address
 		if !strings.Contains(url, "://") {
 			url = "http://" + url
 		}
+		// Compressing pages takes longer than sending them over a near network.
+		plain := append(slices.Clone(c.options), connect.WithAcceptCompression("gzip", nil, nil))
 		r = &remote{
 			index:   metastorev1connect.NewIndexServiceClient(c.http, url, c.options...),
+			pages:   metastorev1connect.NewIndexPagesServiceClient(c.http, url, plain...),
+			watch:   metastorev1connect.NewMembershipWatchServiceClient(c.http, url, c.options...),
 			members: metastorev1connect.NewMembershipServiceClient(c.http, url, c.options...),
 			workers: compactionv1connect.NewWorkerServiceClient(c.http, url, c.options...),
 			jobs:    compactionv1connect.NewJobServiceClient(c.http, url, c.options...),

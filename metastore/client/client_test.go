@@ -3,8 +3,10 @@ package client_test
 import (
 	"context"
 	"crypto/rand"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,6 +100,32 @@ func TestItRidesOutAnElection(t *testing.T) {
 		c := client.New([]string{"127.0.0.1:1", serve(t, &refusing{errors: fails}), serve(t, &refusing{errors: fails})}, httpClient(t))
 		if _, err := c.AddSegments(t.Context(), adding); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// unanswered is a network where dials to some addresses are not answered.
+type unanswered struct {
+	http.RoundTripper
+	hosts sync.Map
+}
+
+func (u *unanswered) RoundTrip(r *http.Request) (*http.Response, error) {
+	if _, ok := u.hosts.Load(r.URL.Host); ok {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: context.DeadlineExceeded}
+	}
+	return u.RoundTripper.RoundTrip(r)
+}
+
+func TestALeaderThatVanishesIsLookedForElsewhere(t *testing.T) {
+	never := func(int32) error { return nil }
+	first, second := serve(t, &refusing{errors: never}), serve(t, &refusing{errors: never})
+	network := &unanswered{RoundTripper: httpClient(t).Transport}
+	c := client.New([]string{first, second}, &http.Client{Transport: network})
+	for _, gone := range []string{"", first} {
+		network.hosts.Store(gone, true)
+		if _, err := c.AddSegments(t.Context(), adding); err != nil {
+			t.Errorf("without %q: %v", gone, err)
 		}
 	}
 }

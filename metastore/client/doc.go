@@ -1,6 +1,6 @@
-// Package client finds the leader of the metastore, over a list of addresses.
+// Package client finds the leader of the metastore, over a list of addresses, some of which may be names that stand for others.
 //
-// Client implements the four generated client interfaces, so that a role does not know whether it talks to a metastore
+// Client implements the generated client interfaces, so that a role does not know whether it talks to a metastore
 // in its own process or to a group of them. It follows the leader's address where an answer names it, tries the other
 // addresses where there is none, and pauses with jitter in between, for as long as the call's context allows (callers
 // without a deadline: GiveUp).
@@ -11,4 +11,9 @@
 // is ABORTED, the outcome that is not known, because every call of these services may be made twice: segments and reports
 // of jobs are recognised by their ids. A Fail that is repeated may find that it has worked the first time, which it reports
 // as FAILED_PRECONDITION. All other errors are returned as they are.
+//
+// # Streams
+//
+// Find gathers the pages of an answer; if they break off, it asks for the whole answer again, because what is missing would be
+// of another view. Watch opens its stream at the leader and follows it.
 package client

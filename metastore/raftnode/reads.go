@@ -144,6 +144,9 @@ func (n *Node) leaderIndex(ctx context.Context) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
+		if n.soleVoter() {
+			return n.state.Position().Index, nil
+		}
 		err = n.wait(ctx, func() error { return n.raft.VerifyLeader().Error() })
 		switch {
 		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):

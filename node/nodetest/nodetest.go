@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +55,7 @@ func (c *Cluster) Partition(addr string, cutOff bool) { c.net.Partition(addr, cu
 // Node is one running node.
 type Node struct {
 	cluster *Cluster
+	dials   *dials
 	cfg     node.Config
 	cancel  context.CancelFunc
 	done    chan error
@@ -76,10 +78,10 @@ func (c *Cluster) Whole(change func(*node.Config)) *Node {
 // Start starts a node and waits until it is ready. The test's end stops it.
 func (c *Cluster) Start(cfg node.Config) *Node {
 	c.t.Helper()
-	n := &Node{cluster: c, cfg: cfg, done: make(chan error, 1)}
+	n := &Node{cluster: c, cfg: cfg, dials: &dials{Network: c.net}, done: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	env := node.Env{Log: c.log.With("node", cfg.HTTP), Network: c.net}
+	env := node.Env{Log: c.log.With("node", cfg.HTTP), Network: n.dials}
 	if c.Bucket != nil {
 		env.Bucket = shared{c.Bucket}
 	}
@@ -93,6 +95,24 @@ func (c *Cluster) Start(cfg node.Config) *Node {
 	c.t.Cleanup(n.Stop)
 	n.waitReady()
 	return n
+}
+
+// dials is the network of one node, which remembers what the node dialled.
+type dials struct {
+	*memnet.Network
+	addresses sync.Map
+}
+
+// DialContext dials.
+func (d *dials) DialContext(ctx context.Context, kind, addr string) (net.Conn, error) {
+	d.addresses.Store(addr, true)
+	return d.Network.DialContext(ctx, kind, addr)
+}
+
+// Dialled tells whether the node has ever called an address.
+func (n *Node) Dialled(addr string) bool {
+	_, ok := n.dials.addresses.Load(addr)
+	return ok
 }
 
 func (c *Cluster) httpClient() *http.Client {

@@ -1,10 +1,11 @@
-// Package client calls query-backends in other processes. There is one type, Client; only node makes one.
+// Package client calls query-backends, most of them in other processes. There is one type, Client; only node makes one.
 package client
 
 import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"sync"
 
@@ -15,20 +16,25 @@ import (
 	"github.com/kilndb/kiln/api/kiln/query/v1/queryv1connect"
 )
 
+// Local returns the query-backend of this process if that is what is at an address, and nil otherwise. It is called directly.
+type Local func(address string) queryv1connect.QueryBackendServiceClient
+
 // Client sends each node of a plan to a backend that rendezvous hashing picks for its first object, so that the same
 // objects meet the same backend again. A backend that cannot be reached is passed over for the next; executing a
 // node twice does no harm. It is safe for concurrent use.
 type Client struct {
 	http      connect.HTTPClient
+	local     Local
 	addresses func() []string
 
 	mu      sync.Mutex // guards clients
 	clients map[string]queryv1connect.QueryBackendServiceClient
 }
 
-// New returns a Client of the backends at the addresses (host:port) that are known at the time of each call.
-func New(http connect.HTTPClient, addresses func() []string) *Client {
-	return &Client{http: http, addresses: addresses, clients: map[string]queryv1connect.QueryBackendServiceClient{}}
+// New returns a Client of the backends at the addresses (host:port) that are known at the time of each call. A nil Local is
+// none.
+func New(http connect.HTTPClient, local Local, addresses func() []string) *Client {
+	return &Client{http: http, local: local, addresses: addresses, clients: map[string]queryv1connect.QueryBackendServiceClient{}}
 }
 
 // Invoke has one backend execute a node.
@@ -41,14 +47,26 @@ func (c *Client) Invoke(ctx context.Context, req *connect.Request[queryv1.Invoke
 		if err == nil {
 			return res, nil
 		}
-		if connect.CodeOf(err) != connect.CodeUnavailable || ctx.Err() != nil {
+		if !unreachable(err) || ctx.Err() != nil {
 			return nil, err
 		}
 	}
 	return nil, err
 }
 
+// unreachable tells whether an error says that a backend cannot be reached. Where nobody answers a dial, what ends is the time
+// for it, and that is not the caller's.
+func unreachable(err error) bool {
+	dial := new(net.OpError)
+	return connect.CodeOf(err) == connect.CodeUnavailable || errors.As(err, &dial) && dial.Op == "dial"
+}
+
 func (c *Client) client(addr string) queryv1connect.QueryBackendServiceClient {
+	if c.local != nil {
+		if here := c.local(addr); here != nil {
+			return here
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known, ok := c.clients[addr]

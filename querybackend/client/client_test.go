@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -51,7 +52,7 @@ func TestAffinity(t *testing.T) {
 	for i := range 3 {
 		addresses = append(addresses, serve(t, &named{name: fmt.Sprint(i)}))
 	}
-	c := New(http.DefaultClient, func() []string { return addresses })
+	c := New(http.DefaultClient, nil, func() []string { return addresses })
 	used := map[string]bool{}
 	for i := range 60 {
 		first := ""
@@ -78,7 +79,7 @@ func TestFailover(t *testing.T) {
 	gone.Close()
 	alive := &named{name: "alive"}
 	addresses := []string{strings.TrimPrefix(gone.URL, "http://"), serve(t, alive)}
-	c := New(http.DefaultClient, func() []string { return addresses })
+	c := New(http.DefaultClient, nil, func() []string { return addresses })
 	for i := range 20 {
 		req := request(fmt.Sprint("object", i))
 		res, err := c.Invoke(t.Context(), req)
@@ -104,5 +105,54 @@ func TestFailover(t *testing.T) {
 	addresses = nil
 	if _, err := c.Invoke(t.Context(), request("object")); connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Errorf("without a backend: %v", err)
+	}
+}
+
+// unanswered is a network where dials to one address are not answered.
+type unanswered string
+
+func (u unanswered) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host == string(u) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: context.DeadlineExceeded}
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// TestFailoverFromOneThatVanished: nothing refuses a connection to it.
+func TestFailoverFromOneThatVanished(t *testing.T) {
+	addresses := []string{"gone:4040", serve(t, &named{name: "alive"})}
+	c := New(&http.Client{Transport: unanswered("gone:4040")}, nil, func() []string { return addresses })
+	for i := range 20 {
+		if res, err := c.Invoke(t.Context(), request(fmt.Sprint("object", i))); err != nil || res.Msg.Report.Names[0] != "alive" {
+			t.Fatalf("object %d: %v, %v", i, res, err)
+		}
+	}
+}
+
+// TestTheBackendOfTheProcessIsCalledDirectly: nobody listens at its address.
+func TestTheBackendOfTheProcessIsCalledDirectly(t *testing.T) {
+	here, elsewhere := &named{name: "here"}, &named{name: "elsewhere"}
+	local := func(address string) queryv1connect.QueryBackendServiceClient {
+		if address == "here" {
+			return here
+		}
+		return nil
+	}
+	addresses := []string{"here", serve(t, elsewhere)}
+	c := New(http.DefaultClient, local, func() []string { return addresses })
+	used := map[string]int{}
+	for i := range 40 {
+		req := request(fmt.Sprint("object", i))
+		res, err := c.Invoke(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used[res.Msg.Report.Names[0]]++
+		if res.Msg.Report.Names[0] == "here" && here.got != req.Msg {
+			t.Fatal("the request was copied on its way to the backend of this process")
+		}
+	}
+	if used["here"] == 0 || used["elsewhere"] == 0 {
+		t.Errorf("backends were used %v times", used)
 	}
 }

@@ -49,7 +49,7 @@ func serve(t *testing.T, s segmentwriterv1connect.SegmentWriterServiceHandler) s
 func to(t *testing.T, addresses ...string) *client.Client {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return client.New(&http.Client{Transport: transport}, func(uint32) []string { return addresses }, slog.New(slog.DiscardHandler))
+	return client.New(&http.Client{Transport: transport}, client.Local{}, func(uint32) []string { return addresses }, slog.New(slog.DiscardHandler))
 }
 
 func push(t *testing.T, c *client.Client, p *profile.Profile, id profile.ID) error {

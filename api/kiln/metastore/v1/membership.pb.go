@@ -200,7 +200,10 @@ type HeartbeatResponse struct {
 	LeaseMs uint32 `protobuf:"varint,2,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
 	// How profiles are to be divided into shards. Absent while the leader has not watched for long enough to say: whoever
 	// has rules keeps them.
-	Placement     *Placement `protobuf:"bytes,3,opt,name=placement,proto3" json:"placement,omitempty"`
+	Placement *Placement `protobuf:"bytes,3,opt,name=placement,proto3" json:"placement,omitempty"`
+	// The leader does not know everybody yet: it has not led for one lease. Who was a member before and is not listed may be
+	// alive, and whoever knows of such nodes keeps them.
+	Gathering     bool `protobuf:"varint,4,opt,name=gathering,proto3" json:"gathering,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -256,6 +259,13 @@ func (x *HeartbeatResponse) GetPlacement() *Placement {
 	return nil
 }
 
+func (x *HeartbeatResponse) GetGathering() bool {
+	if x != nil {
+		return x.Gathering
+	}
+	return false
+}
+
 type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -298,6 +308,7 @@ type WatchResponse struct {
 	Members []*Member `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
 	// As in HeartbeatResponse.
 	Placement     *Placement `protobuf:"bytes,2,opt,name=placement,proto3" json:"placement,omitempty"`
+	Gathering     bool       `protobuf:"varint,3,opt,name=gathering,proto3" json:"gathering,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -344,6 +355,13 @@ func (x *WatchResponse) GetPlacement() *Placement {
 		return x.Placement
 	}
 	return nil
+}
+
+func (x *WatchResponse) GetGathering() bool {
+	if x != nil {
+		return x.Gathering
+	}
+	return false
 }
 
 // Placement says what of everybody's pushes is too much for one place.
@@ -670,15 +688,17 @@ const file_kiln_metastore_v1_membership_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x0fcommand_version\x18\x02 \x01(\rR\x0ecommandVersion\"E\n" +
 	"\x10HeartbeatRequest\x121\n" +
-	"\x06member\x18\x01 \x01(\v2\x19.kiln.metastore.v1.MemberR\x06member\"\x9f\x01\n" +
+	"\x06member\x18\x01 \x01(\v2\x19.kiln.metastore.v1.MemberR\x06member\"\xbd\x01\n" +
 	"\x11HeartbeatResponse\x123\n" +
 	"\amembers\x18\x01 \x03(\v2\x19.kiln.metastore.v1.MemberR\amembers\x12\x19\n" +
 	"\blease_ms\x18\x02 \x01(\rR\aleaseMs\x12:\n" +
-	"\tplacement\x18\x03 \x01(\v2\x1c.kiln.metastore.v1.PlacementR\tplacement\"\x0e\n" +
-	"\fWatchRequest\"\x80\x01\n" +
+	"\tplacement\x18\x03 \x01(\v2\x1c.kiln.metastore.v1.PlacementR\tplacement\x12\x1c\n" +
+	"\tgathering\x18\x04 \x01(\bR\tgathering\"\x0e\n" +
+	"\fWatchRequest\"\x9e\x01\n" +
 	"\rWatchResponse\x123\n" +
 	"\amembers\x18\x01 \x03(\v2\x19.kiln.metastore.v1.MemberR\amembers\x12:\n" +
-	"\tplacement\x18\x02 \x01(\v2\x1c.kiln.metastore.v1.PlacementR\tplacement\"\x7f\n" +
+	"\tplacement\x18\x02 \x01(\v2\x1c.kiln.metastore.v1.PlacementR\tplacement\x12\x1c\n" +
+	"\tgathering\x18\x03 \x01(\bR\tgathering\"\x7f\n" +
 	"\tPlacement\x12<\n" +
 	"\atenants\x18\x01 \x03(\v2\".kiln.metastore.v1.TenantPlacementR\atenants\x124\n" +
 	"\x06shards\x18\x02 \x03(\v2\x1c.kiln.metastore.v1.ShardLoadR\x06shards\"9\n" +
