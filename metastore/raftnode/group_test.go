@@ -256,6 +256,37 @@ func TestReadsShareRounds(t *testing.T) {
 	}
 }
 
+// A member alone answers reads while raft's loop waits for the state machine, which waits for its disk.
+func TestReadsAloneDoNotWaitForWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig(filepath.Join(t.TempDir(), "raft"))
+		cfg.Failpoints = &failpoint.Set{}
+		m := run(t, cfg)
+		leader(t, m)
+		disk := make(chan struct{})
+		cfg.Failpoints.Do("apply/before-commit", 1, func() error { <-disk; return nil })
+		for raftAnswers := true; raftAnswers; { // it hands on some batches before it waits as well
+			go func() { _, _ = m.Apply(context.Background(), command("a")) }()
+			verified := make(chan error, 1)
+			go func() { verified <- m.raft.VerifyLeader().Error() }()
+			select {
+			case <-verified:
+			case <-time.After(time.Second):
+				raftAnswers = false
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := m.ReadIndex(ctx); err != nil {
+			t.Errorf("a read waits for the disk: %v", err)
+		}
+		if err := m.Verify(ctx); err != nil {
+			t.Errorf("so does who asks whether it leads: %v", err)
+		}
+		close(disk)
+	})
+}
+
 func TestAGroupGrowsFromOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGroup(t, 5)
