@@ -30,6 +30,8 @@ type Config struct {
 	// Metastore lists addresses of nodes that play the metastore, for processes that do not: host:port, or names that
 	// stand for several (see package metastore/client).
 	Metastore []string
+	// Raft says of which group of metastores this process's is a member. Without an address it is alone.
+	Raft Raft
 	// Bucket is the URL of the object store; by default a directory under DataDir.
 	Bucket string
 	// Shards is the number of write partitions; the same for every distributor.
@@ -63,6 +65,54 @@ type Config struct {
 	SweepDryRun bool
 	// Retention is how long profiles are kept, by their own time; 0 is for ever.
 	Retention time.Duration
+}
+
+// Raft is how a member of the metastore's group meets the others.
+type Raft struct {
+	// Address to listen on for the others, and Advertise how they reach it, by default the same.
+	Address, Advertise string
+	// Peers are the addresses of all members, this one included.
+	Peers []string
+	// Learner has the log and never a vote.
+	Learner bool
+	// TLS, if set, is for all connections between members.
+	TLS TLSFiles
+}
+
+// advertised is how the others reach this member.
+func (r Raft) advertised() string {
+	if r.Advertise != "" {
+		return r.Advertise
+	}
+	return r.Address
+}
+
+// check returns what is wrong, by flag.
+func (r Raft) check(check func(ok bool, format string, args ...any)) {
+	if r.Address == "" {
+		check(len(r.Peers) == 0 && r.Advertise == "" && !r.Learner && r.TLS == TLSFiles{}, "--metastore.raft: a member of a group needs an address for the others")
+		return
+	}
+	check(hasPort(r.Address), "--metastore.raft: %q is not host:port", r.Address)
+	check(hasHost(r.advertised()), "--metastore.raft-advertise: %q is not host:port by which others reach this member", r.advertised())
+	for _, peer := range r.Peers {
+		check(hasHost(peer), "--metastore.peers: %q is not host:port", peer)
+	}
+	check(!r.Learner || len(r.Peers) > 0, "--metastore.learner: it needs --metastore.peers to learn from")
+	err := r.TLS.check()
+	check(err == nil, "--metastore.raft-tls-cert, -key, -ca: %v", err)
+}
+
+func hasPort(addr string) bool {
+	_, _, err := net.SplitHostPort(addr)
+	return err == nil
+}
+
+// hasHost tells whether an address is one that can be dialled from elsewhere.
+func hasHost(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && host != "" && (ip == nil || !ip.IsUnspecified())
 }
 
 // DefaultConfig is the whole system in one process on ./data.
@@ -100,7 +150,9 @@ func (c Config) Validate() error {
 		err := metastoreclient.CheckAddress(addr)
 		check(err == nil, "--metastore: %v", err)
 	}
-	check(c.Bucket != "" || c.whole(), "--bucket: a process that does not play every role needs the bucket that all share")
+	check(c.plays(Metastore) || c.Raft.Address == "", "--metastore.raft: this process does not play the metastore")
+	c.Raft.check(check)
+	check(c.Bucket != "" || c.alone(), "--bucket: a process that is not alone needs the bucket that all share")
 	check(c.DataDir != "" || !c.plays(Metastore), "--data-dir: the metastore needs a directory")
 	check(c.Shards > 0 && c.Shards <= 1<<16, "--shards: %d is not in 1..65536", c.Shards)
 	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)
@@ -113,8 +165,7 @@ func (c Config) Validate() error {
 		if addr == "" && flag != "--http" {
 			continue
 		}
-		_, _, err := net.SplitHostPort(addr)
-		check(err == nil, "%s: %q is not host:port", flag, addr)
+		check(hasPort(addr), "%s: %q is not host:port", flag, addr)
 	}
 	return errors.Join(errs...)
 }
@@ -127,7 +178,7 @@ func (c Config) whole() bool {
 }
 
 // alone tells whether there can be no other node: then each role calls the one beside it, and nobody else.
-func (c Config) alone() bool { return c.whole() }
+func (c Config) alone() bool { return c.whole() && c.Raft.Address == "" }
 
 // baseLimits are the limits of a tenant of whom no file speaks. One that is alone may ask for all of time and send as fast as it can: there is nobody to
 // protect from it but the process, which admission control does.

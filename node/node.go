@@ -122,7 +122,11 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		}
 		n.held = append(n.held, m)
 		group = m.GroupMember()
-		store = localMetastore{m, m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions(), m.Cluster()}
+		here := localMetastore{m, m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions(), m.Cluster()}
+		store = here
+		if cfg.Raft.Address != "" { // another member may lead
+			store = metastoreclient.NewBeside(here, n.advertised(), n.client)
+		}
 		n.group.Add("metastore", m)
 		n.ready = append(n.ready, check{"metastore", m.Ready})
 		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))

@@ -88,7 +88,7 @@ func (n *Node) listen() (err error) {
 		if n.back, err = n.env.Network.Listen(n.cfg.RPC); err != nil {
 			return errors.Join(fmt.Errorf("--rpc: %w", err), n.front.Close())
 		}
-	case !n.cfg.whole():
+	case !n.cfg.alone():
 		n.internal = n.public
 	}
 	return nil
@@ -109,7 +109,7 @@ const inProcess = "in-process"
 func (n *Node) advertised() string {
 	l := n.back
 	if l == nil {
-		if n.cfg.whole() {
+		if n.cfg.alone() {
 			return inProcess
 		}
 		l = n.front
@@ -182,6 +182,13 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	cfg.Sweep.DryRun = n.cfg.SweepDryRun
 	if keep := n.cfg.Retention; keep > 0 {
 		cfg.Retention = func(string, string) time.Duration { return keep }
+	}
+	if r := n.cfg.Raft; r.Address != "" {
+		cfg.Raft.Listen, cfg.Raft.Address, cfg.Raft.Peers, cfg.Raft.Learner = r.Address, r.advertised(), r.Peers, r.Learner
+		cfg.Raft.Service, cfg.Raft.Network = n.advertised(), n.env.Network
+		if r.TLS != (TLSFiles{}) {
+			cfg.Raft.Network = peerNetwork{n.env.Network, r.TLS}
+		}
 	}
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
 }

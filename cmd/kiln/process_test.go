@@ -58,8 +58,16 @@ func mustKiln(t *testing.T, args ...string) string {
 // serve starts a server on a free port of the loopback and waits until it is ready.
 func serve(t *testing.T, args ...string) *process {
 	t.Helper()
+	p := launch(t, append([]string{"--http", "127.0.0.1:0"}, args...)...)
+	p.waitReady()
+	return p
+}
+
+// launch starts a server and waits until it listens.
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, ended: make(chan struct{})}
-	p.cmd = exec.Command(os.Args[0], append([]string{"server", "--http", "127.0.0.1:0", "--no-self-profile"}, args...)...)
+	p.cmd = exec.Command(os.Args[0], append([]string{"server", "--no-self-profile"}, args...)...)
 	p.cmd.Env = append(os.Environ(), "KILN_TEST_BE_KILN=1")
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -78,7 +86,6 @@ func serve(t *testing.T, args ...string) *process {
 	case <-time.After(30 * time.Second):
 		t.Fatalf("the server does not say where it is:\n%s", p.output())
 	}
-	p.waitReady()
 	return p
 }
 

@@ -21,6 +21,7 @@ type serverCommand struct {
 	Advertise           string        `help:"host:port under which other nodes reach this one. Default: the address it listens on." placeholder:"ADDR"`
 	Roles               string        `default:"all" help:"Roles to play, comma-separated: metastore, segmentwriter, distributor, compactionworker, querybackend, queryfrontend. Default: ${default}." placeholder:"LIST"`
 	Metastore           []string      `help:"Addresses of the metastore, for a process that does not play it." placeholder:"ADDRS"`
+	Raft                raftFlags     `embed:"" prefix:"metastore."`
 	Bucket              string        `help:"Object store: file:///dir, s3://bucket?endpoint=..., mem://. Default: a directory under --data-dir." placeholder:"URL"`
 	Shards              uint32        `default:"4" help:"Write partitions; the same on every distributor."`
 	SelfProfile         bool          `default:"true" negatable:"" help:"Push this process's own CPU and heap profiles to itself."`
@@ -35,6 +36,24 @@ type serverCommand struct {
 	SweepDryRun         bool          `help:"Count objects that nobody names (kiln_metastore_orphans) and leave them in the bucket."`
 	Retention           time.Duration `default:"0" help:"Delete profiles this long after their own time, such as 720h. Default: never."`
 	LogLevel            slog.Level    `default:"INFO" help:"Least level to log: DEBUG, INFO, WARN, ERROR."`
+}
+
+// raftFlags make the metastore of this process a member of a group.
+type raftFlags struct {
+	Raft          string   `help:"Address to listen on for other members of the metastore's group. Default: none, the metastore is alone." placeholder:"ADDR"`
+	RaftAdvertise string   `help:"host:port under which the other members reach this one. Default: --metastore.raft." placeholder:"ADDR"`
+	Peers         []string `help:"Addresses (--metastore.raft) of all members of the group, this one included; the same for each." placeholder:"ADDRS"`
+	Learner       bool     `help:"Follow the group's log without ever voting."`
+	RaftTLSCert   string   `name:"raft-tls-cert" help:"PEM file of this member's certificate: members then talk over TLS." placeholder:"FILE"`
+	RaftTLSKey    string   `name:"raft-tls-key" help:"PEM file of its key." placeholder:"FILE"`
+	RaftTLSCA     string   `name:"raft-tls-ca" help:"PEM file of the authorities whose members are let in." placeholder:"FILE"`
+}
+
+func (f raftFlags) config() node.Raft {
+	return node.Raft{
+		Address: f.Raft, Advertise: f.RaftAdvertise, Peers: f.Peers, Learner: f.Learner,
+		TLS: node.TLSFiles{Cert: f.RaftTLSCert, Key: f.RaftTLSKey, CA: f.RaftTLSCA},
+	}
 }
 
 // Run serves until the process is told to stop.
@@ -88,7 +107,7 @@ func (c *serverCommand) config() (node.Config, error) {
 	cfg.MaxConnections, cfg.LimitsFile = c.MaxConnections, c.LimitsFile
 	cfg.CompactAfter, cfg.DeleteAfter, cfg.Retention = c.CompactAfter, c.DeleteAfter, c.Retention
 	cfg.SnapshotInterval, cfg.SnapshotsKept = c.SnapshotInterval, c.SnapshotsKept
-	cfg.SweepDryRun = c.SweepDryRun
+	cfg.SweepDryRun, cfg.Raft = c.SweepDryRun, c.Raft.config()
 	return cfg, nil
 }
 

@@ -38,6 +38,8 @@ type Client struct {
 	addresses *addresses
 	http      connect.HTTPClient
 	options   []connect.ClientOption
+	local     Local  // nil: no member of the group is in this process
+	here      string // the address of local
 
 	mu      sync.Mutex
 	leader  string // where the last call succeeded, or was sent to; empty if not known
@@ -45,8 +47,20 @@ type Client struct {
 	remotes map[string]*remote
 }
 
-// remote is the clients of one address.
+// Local is a member of the group that is called directly.
+type Local interface {
+	metastorev1connect.IndexServiceClient
+	metastorev1connect.MembershipServiceClient
+	compactionv1connect.WorkerServiceClient
+	compactionv1connect.JobServiceClient
+	adminv1connect.DeletionServiceClient
+	adminv1connect.ClusterServiceClient
+	Watch(ctx context.Context, told func(*metastorev1.WatchResponse) error) error
+}
+
+// remote is the clients of one address. Local is set if that is in this process, and pages and watch are not.
 type remote struct {
+	local   Local
 	index   metastorev1connect.IndexServiceClient
 	pages   metastorev1connect.IndexPagesServiceClient
 	watch   metastorev1connect.MembershipWatchServiceClient
@@ -78,6 +92,14 @@ func NewWithResolver(addresses []string, resolver Resolver, httpClient connect.H
 	return &Client{addresses: newAddresses(addresses, resolver), http: httpClient, options: options, remotes: map[string]*remote{}}
 }
 
+// NewBeside returns a client of the group that a member in this process, at that address, is part of. It finds the others through
+// it.
+func NewBeside(local Local, address string, httpClient connect.HTTPClient, options ...connect.ClientOption) *Client {
+	c := New([]string{address}, httpClient, options...)
+	c.local, c.here = local, address
+	return c
+}
+
 // AddSegments registers segments.
 func (c *Client) AddSegments(ctx context.Context, req *connect.Request[metastorev1.AddSegmentsRequest]) (*connect.Response[metastorev1.AddSegmentsResponse], error) {
 	return call(ctx, c, req, func(r *remote) method[metastorev1.AddSegmentsRequest, metastorev1.AddSegmentsResponse] {
@@ -85,8 +107,15 @@ func (c *Client) AddSegments(ctx context.Context, req *connect.Request[metastore
 	})
 }
 
-// Find finds entries. The answer comes in pages, of which the client makes one: no message grows with it.
+// Find finds entries. The member in this process is asked first, whether it leads or not: each of them knows what was
+// acknowledged. Elsewhere the answer comes in pages, of which the client makes one: no message grows with it.
 func (c *Client) Find(ctx context.Context, req *connect.Request[metastorev1.FindRequest]) (*connect.Response[metastorev1.FindResponse], error) {
+	if c.local != nil {
+		answer, err := c.local.Find(ctx, req)
+		if connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeFailedPrecondition {
+			return answer, err
+		}
+	}
 	return call(ctx, c, req, func(r *remote) method[metastorev1.FindRequest, metastorev1.FindResponse] { return r.find })
 }
 
@@ -305,6 +334,9 @@ func (c *Client) lost(address, leader string) {
 func (c *Client) remote(address string) *remote {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.local != nil && address == c.here {
+		return &remote{local: c.local, index: c.local, members: c.local, workers: c.local, jobs: c.local, deletes: c.local, cluster: c.local}
+	}
 	r := c.remotes[address]
 	if r == nil {
 		if len(c.remotes) >= maxRemotes {

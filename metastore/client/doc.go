@@ -5,6 +5,9 @@
 // addresses where there is none, and pauses with jitter in between, for as long as the call's context allows (callers
 // without a deadline: GiveUp).
 //
+// A process that plays the metastore in a group of several has a Client beside it: calls go to its own member directly while
+// that leads, and to the leader otherwise; Find is answered by its own member in any case.
+//
 // # What is repeated
 //
 // A refusal by a node that does not lead is always repeated elsewhere: nothing happened there. UNAVAILABLE is repeated, and so

@@ -44,9 +44,16 @@ func (c *Client) watch(ctx context.Context, told func(*metastorev1.WatchResponse
 	if address, err = c.pick(ctx); err != nil {
 		return "", err
 	}
+	r := c.remote(address)
+	if r.local != nil {
+		return address, r.local.Watch(ctx, func(news *metastorev1.WatchResponse) error {
+			c.found(address)
+			return told(news)
+		})
+	}
 	streaming, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := c.remote(address).watch.Watch(streaming, connect.NewRequest(&metastorev1.WatchRequest{}))
+	stream, err := r.watch.Watch(streaming, connect.NewRequest(&metastorev1.WatchRequest{}))
 	if err != nil {
 		return address, err
 	}
@@ -65,6 +72,9 @@ func (c *Client) watch(ctx context.Context, told func(*metastorev1.WatchResponse
 
 // find gathers the pages of one answer. If there is no end to it, what has come is of no use: the rest of another view would not fit.
 func (r *remote) find(ctx context.Context, req *connect.Request[metastorev1.FindRequest]) (*connect.Response[metastorev1.FindResponse], error) {
+	if r.local != nil {
+		return r.local.Find(ctx, req)
+	}
 	streaming, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := r.pages.FindPages(streaming, req)
