@@ -78,6 +78,23 @@ func (c *Cluster) Whole(change func(*node.Config)) *Node {
 // Start starts a node and waits until it is ready. The test's end stops it.
 func (c *Cluster) Start(cfg node.Config) *Node {
 	c.t.Helper()
+	return c.StartAll(cfg)[0]
+}
+
+// StartAll starts nodes of which none may be ready before all run, and waits until all are.
+func (c *Cluster) StartAll(cfgs ...node.Config) (nodes []*Node) {
+	c.t.Helper()
+	for _, cfg := range cfgs {
+		nodes = append(nodes, c.open(cfg))
+	}
+	for _, n := range nodes {
+		n.waitReady()
+	}
+	return nodes
+}
+
+func (c *Cluster) open(cfg node.Config) *Node {
+	c.t.Helper()
 	n := &Node{cluster: c, cfg: cfg, dials: &dials{Network: c.net}, done: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
@@ -93,7 +110,6 @@ func (c *Cluster) Start(cfg node.Config) *Node {
 	go func() { n.done <- opened.Run(ctx) }()
 	n.client = c.httpClient()
 	c.t.Cleanup(n.Stop)
-	n.waitReady()
 	return n
 }
 
