@@ -16,6 +16,7 @@ import (
 // clusterCommands is `kiln cluster`.
 type clusterCommands struct {
 	Status   clusterStatusCommand `cmd:"" default:"withargs" help:"Show the members of the metastore's group and the nodes of every role."`
+	Verify   verifyClusterCommand `cmd:"" help:"Compare the states of the metastore's members. They stop applying while they are read. Exit code 1 if they differ."`
 	Add      addMemberCommand     `cmd:"" help:"Take a member that runs into the group. It votes when it has caught up."`
 	Promote  promoteMemberCommand `cmd:"" help:"Let a learner vote."`
 	Remove   removeMemberCommand  `cmd:"" help:"Take a member out of the group, for good."`

@@ -116,6 +116,7 @@ func TestThreeProcessesAreACluster(t *testing.T) {
 	begun := time.Now()
 	c.start(0, 1, 2)
 	t.Logf("all are ready %v after all were killed", time.Since(begun))
+	mustKiln(t, "cluster", "verify", "--server", c.members[1].url) // while they apply
 	senders.Wait()
 	if x.acks.Load() < n/4 {
 		t.Errorf("only %d of %d were acknowledged", x.acks.Load(), n)
@@ -126,6 +127,9 @@ func TestThreeProcessesAreACluster(t *testing.T) {
 	waitNoSegments(t, c.members[0])
 	for _, p := range c.members {
 		x.verify(t, p, "after compaction, at "+p.url)
+	}
+	if out := mustKiln(t, "cluster", "verify", "--server", c.members[2].url); !strings.Contains(out, "have the same state") {
+		t.Errorf("kiln cluster verify says %q", out)
 	}
 	var report struct{ Problems []any }
 	if err := json.Unmarshal([]byte(mustKiln(t, "bucket", "fsck", "--deep", "-o", "json", "--bucket", c.bucket, "--server", c.members[1].url)), &report); err != nil || len(report.Problems) > 0 {
