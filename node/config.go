@@ -100,7 +100,7 @@ func (c Config) Validate() error {
 		err := metastoreclient.CheckAddress(addr)
 		check(err == nil, "--metastore: %v", err)
 	}
-	check(c.Bucket != "" || c.whole(), "--bucket: a process that does not play every role needs the bucket that all share")
+	check(c.Bucket != "" || c.alone(), "--bucket: a process that is not alone needs the bucket that all share")
 	check(c.DataDir != "" || !c.plays(Metastore), "--data-dir: the metastore needs a directory")
 	check(c.Shards > 0 && c.Shards <= 1<<16, "--shards: %d is not in 1..65536", c.Shards)
 	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)

@@ -96,7 +96,7 @@ func (n *Node) listen() (err error) {
 		if n.back, err = n.env.Network.Listen(n.cfg.RPC); err != nil {
 			return errors.Join(fmt.Errorf("--rpc: %w", err), n.front.Close())
 		}
-	case !n.cfg.whole():
+	case !n.cfg.alone():
 		n.internal = n.public
 	}
 	return nil
@@ -117,7 +117,7 @@ const inProcess = "in-process"
 func (n *Node) advertised() string {
 	l := n.back
 	if l == nil {
-		if n.cfg.whole() {
+		if n.cfg.alone() {
 			return inProcess
 		}
 		l = n.front
