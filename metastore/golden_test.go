@@ -189,4 +189,3 @@ func inflated(t *testing.T, path string) []byte {
 	}
 	return b
 }
-

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"slices"
@@ -19,11 +21,14 @@ import (
 	"connectrpc.com/connect"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
+	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore"
+	"github.com/kilndb/kiln/metastore/client"
 	"github.com/kilndb/kiln/objstore/memory"
 )
 
@@ -316,4 +321,62 @@ func heap() uint64 {
 	var s runtime.MemStats
 	runtime.ReadMemStats(&s)
 	return s.HeapAlloc
+}
+
+// BenchmarkPages measures Find of a tenant's 10,000 entries from another process, in pages, and what of that is writing the entries.
+func BenchmarkPages(b *testing.B) {
+	m, _, stop := serve(b, b.TempDir())
+	defer stop()
+	fill(b, m, 0, 10_000*tenants, 500, 4)
+	mux := http.NewServeMux()
+	mux.Handle(metastorev1connect.NewIndexPagesServiceHandler(m.IndexPages()))
+	door := httptest.NewUnstartedServer(mux)
+	door.Config.Protocols = new(http.Protocols)
+	door.Config.Protocols.SetUnencryptedHTTP2(true)
+	door.Start()
+	defer door.Close()
+	transport := &http.Transport{Protocols: door.Config.Protocols}
+	defer transport.CloseIdleConnections()
+	question := &metastorev1.FindRequest{Tenants: []string{"tenant-1"}}
+	find := func(b *testing.B, from interface {
+		Find(context.Context, *connect.Request[metastorev1.FindRequest]) (*connect.Response[metastorev1.FindResponse], error)
+	}) *metastorev1.FindResponse {
+		answer, err := from.Find(context.Background(), connect.NewRequest(question))
+		if err != nil || len(answer.Msg.GetEntries()) != 10_000 {
+			b.Fatalf("%d entries, %v", len(answer.Msg.GetEntries()), err)
+		}
+		return answer.Msg
+	}
+	b.Run("in-process", func(b *testing.B) {
+		for b.Loop() {
+			find(b, m.Index())
+		}
+	})
+	b.Run("remote", func(b *testing.B) {
+		c := client.New([]string{door.Listener.Addr().String()}, &http.Client{Transport: transport})
+		for b.Loop() {
+			find(b, c)
+		}
+	})
+	b.Run("write", func(b *testing.B) {
+		answer, buffer := find(b, m.Index()), []byte(nil)
+		for b.Loop() {
+			var err error
+			if buffer, err = (proto.MarshalOptions{}).MarshalAppend(buffer[:0], answer); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(len(buffer))/10_000, "B/entry")
+	})
+	b.Run("read", func(b *testing.B) {
+		buffer, err := proto.Marshal(find(b, m.Index()))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			if err := proto.Unmarshal(buffer, &metastorev1.FindResponse{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

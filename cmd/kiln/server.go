@@ -20,7 +20,7 @@ type serverCommand struct {
 	RPC                 string        `name:"rpc" help:"Separate address for the calls of other nodes. Default: --http, when --roles names some roles." placeholder:"ADDR"`
 	Advertise           string        `help:"host:port under which other nodes reach this one. Default: the address it listens on." placeholder:"ADDR"`
 	Roles               string        `default:"all" help:"Roles to play, comma-separated: metastore, segmentwriter, distributor, compactionworker, querybackend, queryfrontend. Default: ${default}." placeholder:"LIST"`
-	Metastore           []string      `help:"Addresses of the metastore, for a process that does not play it." placeholder:"ADDRS"`
+	Metastore           []string      `help:"Addresses of the metastore, for a process that does not play it: host:port, dns+host:port for all addresses that the host has, dnssrv+_name._tcp.host for all that the service has." placeholder:"ADDRS"`
 	Raft                raftFlags     `embed:"" prefix:"metastore."`
 	Bucket              string        `help:"Object store: file:///dir, s3://bucket?endpoint=..., mem://. Default: a directory under --data-dir." placeholder:"URL"`
 	Shards              uint32        `default:"4" help:"Write partitions; the same on every distributor."`

@@ -84,8 +84,7 @@ func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 	return r.index, ctx.Err()
 }
 
-// soleVoter says whether nobody else can lead: only this member could have taken others in. Raft's own proof that a member
-// leads waits its turn behind the writing of entries, and a read would wait for the disk.
+// soleVoter says whether nobody else can lead: only this member could have taken others in.
 func (n *Node) soleVoter() bool {
 	for _, s := range n.servers() {
 		if (s.ID == n.id) != (s.Suffrage == raft.Voter) {
@@ -144,23 +143,51 @@ func (n *Node) leaderIndex(ctx context.Context) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if n.soleVoter() {
-			return n.state.Position().Index, nil
-		}
-		err = n.wait(ctx, func() error { return n.raft.VerifyLeader().Error() })
-		switch {
-		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
-			return 0, n.notLeader()
-		case ctx.Err() != nil:
-			return 0, ctx.Err()
-		case err != nil:
-			return 0, fmt.Errorf("%w: verify leadership: %w", ErrUnavailable, err)
+		index := n.state.Position().Index
+		if !n.soleVoter() {
+			if err := n.confirm(ctx, term); err != nil {
+				return 0, err
+			}
 		}
 		// Leading again, after another has led, does not count until that one's entries are applied.
 		if n.raft.CurrentTerm() == term {
-			return n.state.Position().Index, nil
+			return index, nil
 		}
 	}
+}
+
+// confirm returns nil once a quorum of the voters has said that no term is later than this one. Whoever leads a later one has
+// the votes of a quorum, one of which has answered here before it voted there: what that leader acknowledges is of later.
+//
+// Raft's own proof (VerifyLeader) is given by its main loop, which also writes entries: reads would wait for the disk.
+func (n *Node) confirm(ctx context.Context, term uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	voters, said := 0, make(chan bool, len(n.servers()))
+	for _, s := range n.servers() {
+		switch {
+		case s.Suffrage != raft.Voter:
+			continue
+		case s.ID == n.id:
+			said <- true
+		default:
+			go func() {
+				h, err := n.hello(ctx, string(s.Address))
+				said <- err == nil && h.GetPeer().GetId() == string(s.ID) && h.GetTerm() <= term
+			}()
+		}
+		voters++
+	}
+	agreed, answers := 0, 0
+	for agreed <= voters/2 {
+		if answers == voters {
+			return n.notLeader()
+		}
+		if answers++; <-said {
+			agreed++
+		}
+	}
+	return nil
 }
 
 // leadership waits until this node leads and is up to date, and returns its term.
