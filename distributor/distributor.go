@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kilndb/kiln/distributor/ingest"
@@ -104,16 +103,7 @@ func (s store) Store(ctx context.Context, t tenant.ID, in []ingest.Upload) error
 }
 
 // Refused counts a request whose profiles could not be read.
-func (s store) Refused(status int, err error) {
-	if e := new(connect.Error); errors.As(err, &e) {
-		return // Guard has counted it
-	}
-	if status == http.StatusRequestEntityTooLarge {
-		s.d.metrics.discard(reasonBody, 1)
-		return
-	}
-	s.d.metrics.discard(reasonOf(refuseDecode(err)), 1)
-}
+func (s store) Refused(err error) { s.d.metrics.discard(reasonOf(refuseDecode(err)), 1) }
 
 func (d *Distributor) observe(start time.Time) {
 	d.metrics.seconds.Observe(time.Since(start).Seconds())

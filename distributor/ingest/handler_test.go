@@ -19,6 +19,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/kilndb/kiln/distributor/body"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/corpus"
@@ -62,7 +63,7 @@ func (s *shelf) Store(_ context.Context, id tenant.ID, uploads []Upload) error {
 	return s.err
 }
 
-func (s *shelf) Refused(int, error) { s.refused++ }
+func (s *shelf) Refused(error) { s.refused++ }
 
 // part is one part of a form.
 type part struct{ name, file, content string }
@@ -325,16 +326,16 @@ func TestSampleTypesDecideTheKind(t *testing.T) {
 }
 
 func FuzzForm(f *testing.F) {
-	body, contentType := form(part{"profile", "p", "x"}, part{"sample_type_config", "c", "{}"})
-	f.Add([]byte(body), contentType)
-	f.Add([]byte(body), "multipart/form-data; boundary=x")
-	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
+	content, contentType := form(part{"profile", "p", "x"}, part{"sample_type_config", "c", "{}"})
+	f.Add([]byte(content), contentType)
+	f.Add([]byte(content), "multipart/form-data; boundary=x")
+	f.Fuzz(func(t *testing.T, content []byte, contentType string) {
 		p, err := parseParams(map[string][]string{"name": {"a"}}, contentType, now)
 		if err != nil || !p.form {
 			return
 		}
-		b := getBuffers()
-		defer b.release()
-		_, _ = b.readForm(body, p.boundary, "profile") // must not panic
+		a := body.NewArena(httptest.NewRequest(http.MethodPost, "/ingest", nil), tenant.DefaultLimits())
+		defer a.Release()
+		_, _ = readForm(a, content, p.boundary, "profile") // must not panic
 	})
 }

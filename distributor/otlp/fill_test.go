@@ -8,8 +8,11 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
 
 	"github.com/kilndb/kiln/distributor/otlp/otlptest"
 	"github.com/kilndb/kiln/labels"
@@ -24,6 +27,10 @@ var at = time.Unix(1_770_000_000, 123)
 type keeper struct {
 	profiles  []stored
 	discarded []error
+	full      bool         // there is no room for anything
+	held      atomic.Int64 // bytes
+	most      int64        // that were held
+	left      int64        // held when all profiles were filled
 	// answer replaces the result of a profile that was filled.
 	answer func(Upload) error
 }
@@ -49,7 +56,16 @@ func (k *keeper) Store(_ context.Context, _ tenant.ID, _ int, uploads []Upload) 
 		}
 		k.profiles = append(k.profiles, stored{u.Labels.String(), u.ID, p.TimeNanos, describe(p)})
 	}
+	k.left = k.held.Load()
 	return results
+}
+
+func (k *keeper) Hold(_ tenant.ID, bytes int) (func(), error) {
+	if k.full {
+		return nil, connect.NewError(connect.CodeResourceExhausted, errors.New("full"))
+	}
+	k.most = max(k.most, k.held.Add(int64(bytes)))
+	return func() { k.held.Add(int64(-bytes)) }, nil
 }
 
 func (k *keeper) Check(ls labels.Labels, lim tenant.Limits) error {

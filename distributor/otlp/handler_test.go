@@ -285,6 +285,38 @@ func TestLongListsOfFailuresAreCut(t *testing.T) {
 	}
 }
 
+// What a request takes decoded is counted until its last profile was filled, a message of gRPC until it is answered.
+func TestMemoryIsHeld(t *testing.T) {
+	k := &keeper{}
+	body := three().Proto()
+	if w := post(newHandler(k), body, "Content-Type", protobuf); w.Code != http.StatusOK {
+		t.Fatalf("%d %q", w.Code, w.Body)
+	}
+	if k.most < int64(len(body)) || k.left != 0 || k.held.Load() != 0 {
+		t.Errorf("over HTTP: %d bytes at most, %d once all was filled, %d in the end", k.most, k.left, k.held.Load())
+	}
+	if _, err := dial(t, newHandler(k)).Export(t.Context(), three().Export()); err != nil {
+		t.Fatal(err)
+	}
+	if k.left != int64(len(body)) || k.held.Load() != 0 {
+		t.Errorf("over gRPC: %d bytes once all was filled, want the message of %d; %d in the end", k.left, len(body), k.held.Load())
+	}
+	// Also where profiles are never filled, or nothing is decoded.
+	for _, body := range [][]byte{otlptest.New().Proto(), body[:len(body)-3]} {
+		post(newHandler(k), body, "Content-Type", protobuf)
+		if k.held.Load() != 0 {
+			t.Errorf("%d bytes are held for ever", k.held.Load())
+		}
+	}
+	k = &keeper{full: true}
+	if w := post(newHandler(k), body, "Content-Type", protobuf); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" || len(k.discarded) != 1 {
+		t.Errorf("without room: %d %s, discarded %v", w.Code, w.Header(), k.discarded)
+	}
+	if _, err := dial(t, newHandler(k)).Export(t.Context(), three().Export()); grpcstatus.Code(err) != codes.ResourceExhausted {
+		t.Errorf("without room: %v", err)
+	}
+}
+
 // dial serves a handler over gRPC on loopback and returns a client of the official module.
 func dial(t *testing.T, h *Handler) pprofileotlp.GRPCClient {
 	t.Helper()
