@@ -32,6 +32,9 @@ type Config struct {
 	Bucket string
 	// Shards is the number of write partitions; the same for every distributor.
 	Shards uint32
+	// PutsPerSecond is how many segments this process may put into the bucket on average, as segment-writer; 0: no limit. Nil:
+	// four, where puts cost money, and no limit in a directory.
+	PutsPerSecond *float64
 	// SelfProfile makes the process push its own profiles to itself.
 	SelfProfile bool
 	// SelfProfileInterval is the length of one capture.
@@ -81,6 +84,9 @@ func DefaultConfig() Config {
 	}
 }
 
+// maxPutsPerSecond is more than any bucket takes under one prefix.
+const maxPutsPerSecond = 100_000
+
 // Validate says which flag is wrong.
 func (c Config) Validate() error {
 	var errs []error
@@ -95,6 +101,7 @@ func (c Config) Validate() error {
 	check(c.Bucket != "" || c.whole(), "--bucket: a process that does not play every role needs the bucket that all share")
 	check(c.DataDir != "" || !c.plays(Metastore), "--data-dir: the metastore needs a directory")
 	check(c.Shards > 0 && c.Shards <= 1<<16, "--shards: %d is not in 1..65536", c.Shards)
+	check(c.PutsPerSecond == nil || *c.PutsPerSecond >= 0 && *c.PutsPerSecond <= maxPutsPerSecond, "--puts-per-second: want 0 to %d", maxPutsPerSecond)
 	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)
 	check(c.CompactAfter > 0, "--compact-after: %s is not positive", c.CompactAfter)
 	check(c.Retention >= 0, "--retention: %s is negative", c.Retention)

@@ -274,6 +274,33 @@ func TestWhatTheStoreSaysBecomesAStatus(t *testing.T) {
 	}
 }
 
+func TestWhenACaptureWas(t *testing.T) {
+	minute := func(n int) time.Time { return now.Add(time.Duration(n) * time.Minute) }
+	for query, want := range map[string][2]time.Time{
+		"":                            {now, now},
+		"from=now-2min":               {minute(-2), now},
+		"from=now-2min&until=now-1m":  {minute(-2), minute(-1)},
+		"from=now-2min&until=now-2m":  {minute(-2), minute(-2)},
+		"until=now-1m":                {minute(-1), minute(-1)},
+		"from=now%2B2min":             {minute(2), minute(2)}, // a clock that is ahead of ours
+		"from=1774958340":             {minute(-1), now},
+		"from=1774958340000":          {minute(-1), now},
+		"from=1774958340000000":       {minute(-1), now},
+		"from=1774958340000000000":    {minute(-1), now},
+		"from=2026-03-31T11:59:00Z":   {minute(-1), now},
+		"from=20260331&until=now-12h": {minute(-720), minute(-720)},
+	} {
+		values, err := url.ParseQuery("name=a&" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := parseParams(values, "", now)
+		if err != nil || !p.from.Equal(want[0]) || !p.until.Equal(want[1]) {
+			t.Errorf("%s: from %s until %s, %v; want %s", query, p.from, p.until, err, want)
+		}
+	}
+}
+
 func TestNameBecomesLabels(t *testing.T) {
 	for name, want := range map[string]labels.Labels{
 		"checkout":                             labels.FromStrings("service_name", "checkout"),
