@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,6 +59,7 @@ type Node struct {
 	cancel  context.CancelFunc
 	done    chan error
 	client  *http.Client
+	hangups chan os.Signal
 }
 
 // Whole starts a node with every role on a directory of its own and waits until it is ready. Change may
@@ -76,10 +78,10 @@ func (c *Cluster) Whole(change func(*node.Config)) *Node {
 // Start starts a node and waits until it is ready. The test's end stops it.
 func (c *Cluster) Start(cfg node.Config) *Node {
 	c.t.Helper()
-	n := &Node{cluster: c, cfg: cfg, done: make(chan error, 1)}
+	n := &Node{cluster: c, cfg: cfg, done: make(chan error, 1), hangups: make(chan os.Signal, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	env := node.Env{Log: c.log.With("node", cfg.HTTP), Network: c.net}
+	env := node.Env{Log: c.log.With("node", cfg.HTTP), Network: c.net, Hangups: n.hangups}
 	if c.Bucket != nil {
 		env.Bucket = shared{c.Bucket}
 	}
@@ -147,6 +149,9 @@ func (n *Node) Restart() *Node {
 	n.Stop()
 	return n.cluster.Start(n.cfg)
 }
+
+// Hangup has the node read its limits file again.
+func (n *Node) Hangup() { n.hangups <- syscall.SIGHUP }
 
 // URL is the node's address for Client.
 func (n *Node) URL() string { return "http://" + n.cfg.HTTP }
