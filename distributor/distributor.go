@@ -103,7 +103,13 @@ func (s store) Store(ctx context.Context, t tenant.ID, in []ingest.Upload) error
 }
 
 // Refused counts a request whose profiles could not be read.
-func (s store) Refused(err error) { s.d.metrics.discard(reasonOf(refuseDecode(err)), 1) }
+func (s store) Refused(err error) {
+	if errors.Is(err, ingest.ErrPanic) {
+		s.d.metrics.discard(reasonPanic, 1)
+		return
+	}
+	s.d.metrics.discard(reasonOf(refuseDecode(err)), 1)
+}
 
 func (d *Distributor) observe(start time.Time) {
 	d.metrics.seconds.Observe(time.Since(start).Seconds())

@@ -51,6 +51,9 @@ type Store interface {
 	Refused(err error)
 }
 
+// ErrPanic is returned when a profile cannot be read through a mistake of ours.
+var ErrPanic = errors.New("the profile could not be read")
+
 // Handler answers POST /ingest. The tenant comes with the context of the request.
 type Handler struct {
 	store  Store
@@ -126,7 +129,7 @@ func (h *Handler) read(ctx context.Context, p *params, a *body.Arena, content []
 	defer func() {
 		if x := recover(); x != nil {
 			h.log.ErrorContext(ctx, "panic while a profile was read", "format", p.format, "panic", x, "stack", string(debug.Stack()))
-			uploads, err = nil, body.Errorf(http.StatusBadRequest, "format %s: the profile could not be read", p.format)
+			uploads, err = nil, body.Errorf(http.StatusBadRequest, "format %s: %w", p.format, ErrPanic)
 		}
 	}()
 	return p.read(a, content, limits)

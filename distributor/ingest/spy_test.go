@@ -119,7 +119,7 @@ func TestAPanicOfAReaderIsTheFaultOfTheBody(t *testing.T) {
 	h := NewHandler(&shelf{}, func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() }, time.Now, slog.New(slog.DiscardHandler))
 	// No buffers: inflating panics.
 	_, err := h.read(t.Context(), &params{format: formatJFR}, nil, []byte(gzipOf("x")), tenant.DefaultLimits())
-	if status, code := statusOf(err); status != http.StatusBadRequest || code != "invalid_argument" || strings.Contains(err.Error(), "goroutine") {
+	if status, code := statusOf(err); !errors.Is(err, ErrPanic) || status != http.StatusBadRequest || code != "invalid_argument" || strings.Contains(err.Error(), "goroutine") {
 		t.Errorf("status %d %s: %v", status, code, err)
 	}
 }

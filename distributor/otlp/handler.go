@@ -86,12 +86,24 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, isJSON bool) ([]b
 	defer a.Release()
 	content, size, err := a.Read(w, r)
 	if err != nil {
-		if e := new(body.Error); errors.As(err, &e) && (e.Status == http.StatusBadRequest || e.Status == http.StatusRequestEntityTooLarge) {
-			h.exporter.store.Discard(err, 1)
-		}
-		return nil, err
+		return nil, h.unread(err)
 	}
 	return h.exporter.export(r.Context(), id, content, size, isJSON)
+}
+
+// unread returns the error of a body that could not be read. Senders try again after 503, but not after 408.
+func (h *Handler) unread(err error) error {
+	e := new(body.Error)
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Status {
+	case http.StatusRequestTimeout:
+		return connect.NewError(connect.CodeUnavailable, errors.New(e.Error()))
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		h.exporter.store.Discard(err, 1)
+	}
+	return err
 }
 
 func noTenant() error {

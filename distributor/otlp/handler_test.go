@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -165,6 +166,18 @@ func TestHTTPRefuses(t *testing.T) {
 	newHandler(&keeper{}).ServeHTTP(w, r)
 	if w.Code != http.StatusUnauthorized || codes.Code(statusIn(t, w).Code) != codes.Unauthenticated {
 		t.Errorf("without a tenant: %d %s", w.Code, w.Body)
+	}
+}
+
+// A body that did not arrive is worth another try.
+func TestBrokenBodiesAreSentAgain(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, Path, io.MultiReader(strings.NewReader("half"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	r.Header.Set("Content-Type", protobuf)
+	w := httptest.NewRecorder()
+	k := &keeper{}
+	newHandler(k).ServeHTTP(w, r.WithContext(tenant.NewContext(r.Context(), "acme")))
+	if s := statusIn(t, w); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" || codes.Code(s.Code) != codes.Unavailable || len(k.discarded) > 0 {
+		t.Errorf("%d %s %v, discarded %v", w.Code, w.Header(), s, k.discarded)
 	}
 }
 
