@@ -57,6 +57,11 @@ func (s otlpStore) Check(series labels.Labels, lim tenant.Limits) error {
 	return checkLabels(series, lim)
 }
 
+// Turn waits for a reader.
+func (s otlpStore) Turn(ctx context.Context, t tenant.ID) (done func(), err error) {
+	return s.d.reader(ctx, t)
+}
+
 // Hold counts memory of a request.
 func (s otlpStore) Hold(t tenant.ID, bytes int) (release func(), err error) {
 	h := &hold{memory: s.d.memory, tenant: t}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -47,6 +46,9 @@ type Store interface {
 	// Store returns nil once all profiles are durable, else a *connect.Error whose code says whose fault it is and whose
 	// message says which profile is not durable and why; the Retry-After of its Meta, if any, becomes the header.
 	Store(ctx context.Context, id tenant.ID, uploads []Upload) error
+	// Turn waits until a request may be read whose profiles are not pprof; done is called when it is. Where the context ends before,
+	// the error is a *connect.Error.
+	Turn(ctx context.Context, id tenant.ID) (done func(), err error)
 	// Refused counts a request whose profiles could not be read, or that does not say what they are.
 	Refused(err error)
 }
@@ -60,13 +62,11 @@ type Handler struct {
 	limits func(tenant.ID) tenant.Limits
 	now    func() time.Time
 	log    *slog.Logger
-	// slots bound the requests that are read at the same time and whose profiles are not pprof, and so the memory for it.
-	slots chan struct{}
 }
 
 // NewHandler returns a handler that hands profiles to store.
 func NewHandler(store Store, limits func(tenant.ID) tenant.Limits, now func() time.Time, log *slog.Logger) *Handler {
-	return &Handler{store: store, limits: limits, now: now, log: log, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return &Handler{store: store, limits: limits, now: now, log: log}
 }
 
 // ServeHTTP answers 200 without a body once the profile is durable, and otherwise a JSON object with a code and a
@@ -101,7 +101,7 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	content, _, err := a.Read(w, r)
 	var uploads []Upload
 	if err == nil {
-		uploads, err = h.read(ctx, &p, a, content, limits)
+		uploads, err = h.read(ctx, id, &p, a, content, limits)
 	}
 	if err != nil {
 		if status, _ := statusOf(err); status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge {
@@ -117,14 +117,13 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 
 // read reads the profiles of a request. A panic is a mistake of ours that some body brought to light: that request
 // fails, and would again, so the client is told not to repeat it.
-func (h *Handler) read(ctx context.Context, p *params, a *body.Arena, content []byte, limits tenant.Limits) (uploads []Upload, err error) {
+func (h *Handler) read(ctx context.Context, id tenant.ID, p *params, a *body.Arena, content []byte, limits tenant.Limits) (uploads []Upload, err error) {
 	if p.format != formatPprof {
-		select {
-		case h.slots <- struct{}{}:
-			defer func() { <-h.slots }()
-		case <-ctx.Done():
-			return nil, body.Errorf(http.StatusServiceUnavailable, "wait for other requests to be read: %w", ctx.Err())
+		done, err := h.store.Turn(ctx, id)
+		if err != nil {
+			return nil, err
 		}
+		defer done()
 	}
 	defer func() {
 		if x := recover(); x != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime/multipart"
@@ -35,12 +36,13 @@ type shelf struct {
 	kinds    []string
 	profiles []*profile.Profile
 	refused  int
+	turns    int // that are not done
 	err      error
 }
 
 func (s *shelf) Store(_ context.Context, id tenant.ID, uploads []Upload) error {
-	if id != "acme" {
-		return errors.New("wrong tenant " + string(id))
+	if id != "acme" || s.turns != 0 {
+		return fmt.Errorf("tenant %s with %d turns that are not done", id, s.turns)
 	}
 	for _, u := range uploads {
 		p := new(profile.Profile)
@@ -61,6 +63,14 @@ func (s *shelf) Store(_ context.Context, id tenant.ID, uploads []Upload) error {
 		s.uploads, s.kinds, s.profiles = append(s.uploads, u), append(s.kinds, u.Kind(p)), append(s.profiles, p)
 	}
 	return s.err
+}
+
+func (s *shelf) Turn(ctx context.Context, id tenant.ID) (func(), error) {
+	if ctx.Err() != nil || id != "acme" {
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("wait as %s: %w", id, ctx.Err()))
+	}
+	s.turns++
+	return func() { s.turns-- }, nil
 }
 
 func (s *shelf) Refused(error) { s.refused++ }

@@ -38,6 +38,9 @@ type Store interface {
 	// whose message says what is wrong; the Retry-After of its Meta, if any, is passed on. size is that of the request as
 	// it came.
 	Store(ctx context.Context, id tenant.ID, size int, uploads []Upload) []error
+	// Turn waits until a request may be decoded; done is called when it is. Where the context ends before, the error is a
+	// *connect.Error.
+	Turn(ctx context.Context, id tenant.ID) (done func(), err error)
 	// Hold counts memory that a request takes beside its body over HTTP, until release is called, which may be done from any
 	// goroutine. Where there is no room the error wraps a *connect.Error.
 	Hold(id tenant.ID, bytes int) (release func(), err error)
@@ -71,8 +74,7 @@ type exporter struct {
 	store   Store
 	limits  func(tenant.ID) tenant.Limits
 	shape   *shape
-	slots   chan struct{} // one for each request that is being decoded
-	fillers sync.Pool     // of *filler
+	fillers sync.Pool // of *filler
 	log     *slog.Logger
 }
 
@@ -137,14 +139,13 @@ func afterAll(uploads []Upload, done func()) {
 // decode decodes a request, after a look at how much memory that will take: it is held until release is called, which may be done
 // more than once. A panic is a mistake of the decoder that some request brought to light: that request fails, the process goes on.
 func (x *exporter) decode(ctx context.Context, id tenant.ID, body []byte, lim tenant.Limits, isJSON bool) (e *export, release func(), err error) {
-	select {
-	case x.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("wait for a decoder: %w", ctx.Err()))
+	done, err := x.store.Turn(ctx, id)
+	if err != nil {
+		return nil, nil, err
 	}
 	held := func() {}
 	defer func() {
-		<-x.slots
+		done()
 		if p := recover(); p != nil {
 			x.log.Error("panic while a request was decoded", "panic", p, "stack", string(debug.Stack()))
 			err = connect.NewError(connect.CodeInternal, fmt.Errorf("the request could not be decoded: %w", ErrPanic))

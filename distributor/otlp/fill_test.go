@@ -28,6 +28,7 @@ type keeper struct {
 	profiles  []stored
 	discarded []error
 	full      bool         // there is no room for anything
+	turns     atomic.Int64 // that are not done
 	held      atomic.Int64 // bytes
 	most      int64        // that were held
 	left      int64        // held when all profiles were filled
@@ -47,6 +48,9 @@ func (k *keeper) Store(_ context.Context, _ tenant.ID, _ int, uploads []Upload) 
 	results := make([]error, len(uploads))
 	p := &profile.Profile{}
 	for i, u := range uploads {
+		if n := k.turns.Load(); n != 0 {
+			panic("there are turns that are not done")
+		}
 		p.Reset()
 		if results[i] = u.Fill(p); results[i] != nil {
 			continue
@@ -58,6 +62,14 @@ func (k *keeper) Store(_ context.Context, _ tenant.ID, _ int, uploads []Upload) 
 	}
 	k.left = k.held.Load()
 	return results
+}
+
+func (k *keeper) Turn(ctx context.Context, _ tenant.ID) (func(), error) {
+	if ctx.Err() != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, ctx.Err())
+	}
+	k.turns.Add(1)
+	return func() { k.turns.Add(-1) }, nil
 }
 
 func (k *keeper) Hold(_ tenant.ID, bytes int) (func(), error) {

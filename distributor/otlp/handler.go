@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +45,6 @@ type Handler struct {
 func NewHandler(store Store, limits func(tenant.ID) tenant.Limits, log *slog.Logger) *Handler {
 	return &Handler{log: log, exporter: exporter{
 		store: store, limits: limits, shape: newShape(), log: log,
-		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		fillers: sync.Pool{New: func() any { return new(filler) }},
 	}}
 }
