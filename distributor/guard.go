@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 
 	"connectrpc.com/connect"
@@ -115,6 +116,9 @@ func (b *counted) Read(p []byte) (int, error) {
 	}
 	if e := b.Hold(n); e != nil {
 		return 0, e
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("read the body: %w", body.ErrLate))
 	}
 	return n, err
 }

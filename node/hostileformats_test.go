@@ -32,24 +32,18 @@ func TestHostileFormats(t *testing.T) {
 		name, format string
 		body         func() string // made when it is sent: what a test holds lets the heap grow
 	}{
-		{"one stack", "groups", func() string { return repeated("main;serve;read 1\n") }},
 		{"distinct stacks", "groups", func() string { return distinct("a%d;b%d;c%d 1\n") }},
-		{"one deep stack", "groups", func() string { return repeated("f;") + "f 1" }},
 		{"one long name", "lines", func() string { return repeated("x") }},
-		{"distinct stacks", "lines", func() string { return distinct("a%d;b%d;c%d\n") }},
-		{"a deep tree", "tree", func() string { return repeated("\x01f\x01\x01") }},
 		{"a broad tree", "tree", func() string { return "\x00\x00\xff\xff\xff\x03" + repeated("\x01f\x01\x00") }},
 		{"a deep trie", "trie", func() string { return repeated("\x02f;\x01\x01") }},
 		{"a broad trie", "trie", func() string { return "\x00\x00\xff\xff\xff\x03" + repeated("\x02f;\x01\x00") }},
 		{"hollow frames", "speedscope", func() string { return frames + repeated("{},") + "{}]}}" }},
-		{"nested", "speedscope", func() string { return frames + repeated("[") }},
 		{"a long text", "speedscope", func() string { return frames + `{"name":"` + repeated("x") + `"}]}}` }},
 		{"numbers", "speedscope", func() string {
 			return frames + `{"name":"x"}]},"profiles":[{"type":"sampled","unit":"none","startValue":0,"endValue":1,"samples":[[` + repeated("0,") + "0]]}]}"
 		}},
 		{"many chunks", "jfr", func() string { return strings.Repeat(recording, most/len(recording)) }},
 		{"zeros in a chunk", "jfr", func() string { return recording[:len(recording)/2] + repeated("\x00") }},
-		{"a chunk of zeros", "jfr", func() string { return recording[:68] + repeated("\x00") }},
 	} {
 		t.Run(c.format+" "+c.name, func(t *testing.T) {
 			w := way{path: "/ingest?name=hostile&format=" + c.format, encoding: "Content-Encoding", wrap: whole(bytes.Clone)}

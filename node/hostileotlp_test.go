@@ -52,10 +52,8 @@ func TestHostileOTLP(t *testing.T) {
 		"hollow samples":    func() []byte { return profile(bytes.Repeat([]byte{0x12, 0}, 400_000)) },
 		"hollow profiles":   func() []byte { return field(1, field(2, bytes.Repeat([]byte{0x12, 0}, 180_000))) },
 		"hollow resources":  func() []byte { return bytes.Repeat([]byte{0x0a, 0}, 300_000) },
-		"hollow mappings":   func() []byte { return field(2, bytes.Repeat([]byte{0x0a, 0}, 500_000)) },
 		"hollow attributes": func() []byte { return field(2, bytes.Repeat([]byte{0x32, 0}, 500_000)) },
 		"packed moments":    func() []byte { return profile(field(2, field(5, make([]byte, 16<<20)))) },
-		"groups for ever":   func() []byte { return bytes.Repeat([]byte{0x0b}, 1<<20) },
 		"a long length":     func() []byte { return []byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x07, 1, 2, 3} },
 	} {
 		t.Run(name, func(t *testing.T) { besides(t, n, flood(t, n, otlpWays(), body())) })
@@ -85,7 +83,7 @@ func flood(t *testing.T, n *nodetest.Node, doors []way, body []byte) func() {
 	return func() {
 		var group sync.WaitGroup
 		for i, w := range doors {
-			for range 24 {
+			for range 16 {
 				group.Go(func() {
 					if got := outcome(n.HTTP().Do(w.request(n, "mallory", bytes.NewReader(zipped[i]), true))); !slices.Contains(allowed, got) {
 						t.Errorf("%s: %s", w.name, got)

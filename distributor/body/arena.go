@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 
@@ -95,10 +96,13 @@ func refusal(err error, limit int64) error {
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return Errorf(http.StatusRequestEntityTooLarge, "the body exceeds the limit of %d bytes", limit)
 	}
+	if errors.Is(err, ErrLate) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return Errorf(http.StatusRequestTimeout, "read the body: %w", ErrLate)
+	}
 	if e := new(connect.Error); errors.As(err, &e) {
 		return e
 	}
-	return Errorf(http.StatusRequestTimeout, "read the body: %w", err)
+	return Errorf(http.StatusRequestTimeout, "read the body: %w", errCut)
 }
 
 // Gzipped tells whether bytes begin like gzip.

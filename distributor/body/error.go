@@ -1,6 +1,17 @@
 package body
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// Why bodies could not be read to their end. They say nothing of addresses, as the errors of connections do.
+var (
+	// ErrLate is returned when a body did not arrive in time.
+	ErrLate = errors.New("it did not arrive in time")
+	// errCut is returned when the connection ended before the body.
+	errCut = errors.New("it ended early")
+)
 
 // Error is an error with the HTTP status that tells it.
 type Error struct {
