@@ -2,6 +2,7 @@ package distributor
 
 import (
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 
+	"github.com/kilndb/kiln/distributor/body"
 	"github.com/kilndb/kiln/distributor/relabel"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
@@ -148,8 +150,11 @@ func checkTime(p *profile.Profile, start int64, now time.Time, lim tenant.Limits
 // checkFilled holds a profile that was not decoded to what the decoder would have refused. Its references are valid.
 func checkFilled(p *profile.Profile, lim tenant.Limits) error {
 	limits := pprof.LimitsOf(lim)
-	if n := len(p.SampleTypes); n == 0 || n > limits.MaxSampleTypes && limits.MaxSampleTypes > 0 {
-		return refuse(reasonMalformed, "the profile has %d sample types, want 1 to %d", n, limits.MaxSampleTypes)
+	switch n := len(p.SampleTypes); {
+	case n == 0:
+		return refuse(reasonMalformed, "the profile has no sample types")
+	case n > limits.MaxSampleTypes && limits.MaxSampleTypes > 0:
+		return &pprof.LimitError{What: "sample types", Limit: limits.MaxSampleTypes}
 	}
 	if err := limits.Check(p.Samples(), p.Size()); err != nil {
 		return err
@@ -167,12 +172,14 @@ func checkFilled(p *profile.Profile, lim tenant.Limits) error {
 	return nil
 }
 
-// refuseDecode names the reason of an error of the decoder.
+// refuseDecode names the reason of an error of a decoder, or of a body that was to be decoded.
 func refuseDecode(err error) error {
-	limit := new(pprof.LimitError)
+	limit, ofBody := new(pprof.LimitError), new(body.Error)
 	switch {
 	case errors.As(err, new(*refusal)):
 		return err
+	case errors.As(err, &ofBody) && ofBody.Status == http.StatusRequestEntityTooLarge:
+		return &refusal{reasonBody, err}
 	case !errors.As(err, &limit):
 		return &refusal{reasonMalformed, err}
 	case limit.What == "samples":

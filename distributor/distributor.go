@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type Distributor struct {
 	otlp     *otlp.Handler
 	decoders sync.Pool     // of *decoding
 	queue    *queue        // before the decoders
+	readers  *queue        // before those who read what is not pprof
 	turn     atomic.Uint64 // counts profiles
 	accounts *accounts
 	memory   *memory // of the requests that are inside
@@ -68,6 +70,7 @@ func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Regi
 		cfg: cfg, writer: writer, log: log, metrics: newMetrics(reg),
 		decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }},
 		queue:    newQueue(cfg.Concurrency),
+		readers:  newQueue(runtime.GOMAXPROCS(0) + 1), // one for each core, and one for another tenant
 		accounts: newAccounts(cfg.Now), memory: newMemory(cfg.MaxMemory), seed: maphash.MakeSeed(),
 	}
 	d.ingest = ingest.NewHandler(store{d}, cfg.Limits, cfg.Now, log)
@@ -103,13 +106,24 @@ func (s store) Store(ctx context.Context, t tenant.ID, in []ingest.Upload) error
 	return joinFailures(failures)
 }
 
-// Refused counts a request whose profiles could not be read.
-func (s store) Refused(status int, err error) {
-	if e := new(connect.Error); errors.As(err, &e) {
-		return // Guard has counted it
+// Turn waits for a reader.
+func (s store) Turn(ctx context.Context, t tenant.ID) (done func(), err error) {
+	return s.d.reader(ctx, t)
+}
+
+// reader waits until a request may be read that is not pprof, which takes much longer. However many such requests one tenant has
+// here, those of others are read meanwhile.
+func (d *Distributor) reader(ctx context.Context, t tenant.ID) (done func(), err error) {
+	if err := d.readers.enter(ctx, t, false); err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("wait for other requests to be read: %w", err))
 	}
-	if status == http.StatusRequestEntityTooLarge {
-		s.d.metrics.discard(reasonBody, 1)
+	return func() { d.readers.leave(t) }, nil
+}
+
+// Refused counts a request whose profiles could not be read.
+func (s store) Refused(err error) {
+	if errors.Is(err, ingest.ErrPanic) {
+		s.d.metrics.discard(reasonPanic, 1)
 		return
 	}
 	s.d.metrics.discard(reasonOf(refuseDecode(err)), 1)

@@ -7,18 +7,21 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/gzip"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kilndb/kiln/distributor/body"
 	"github.com/kilndb/kiln/tenant"
 )
 
 // Guard bounds what the bodies of requests cost before anything in them has been looked at: each by the limit of its
 // tenant, all of a tenant and all of everybody by memory. Every handler that takes profiles stands behind it. The tenant
-// comes with the context of the request. Where the distributor is overloaded, the body is not even read. The handler counts the bodies that are too large for it.
+// comes with the context of the request. Where the distributor is overloaded, the body is not even read. The handler
+// counts the bodies that are too large for it.
 func (d *Distributor) Guard(next http.Handler) http.Handler { return d.guard(next, false) }
 
 // guard is Guard; handlers of calls do not hear of messages that could not be read.
@@ -29,7 +32,7 @@ func (d *Distributor) guard(next http.Handler, calls bool) http.Handler {
 			next.ServeHTTP(w, r) // which refuses it
 			return
 		}
-		b := &body{ReadCloser: r.Body, limit: int64(d.cfg.Limits(id).MaxBody), held: hold{memory: d.memory, tenant: id}}
+		b := &counted{ReadCloser: r.Body, limit: int64(d.cfg.Limits(id).MaxBody), held: hold{memory: d.memory, tenant: id}}
 		defer b.held.release()
 		if d.queue.full(id) { // it would be read for nothing
 			b.reason, b.err = reasonOverload, answerTo(errOverload())
@@ -83,8 +86,8 @@ func (s *handlersBySize) get(most messageSize) http.Handler {
 	return h.(http.Handler)
 }
 
-// body is the body of a request, which counts and ends at its limits. Not safe for concurrent use.
-type body struct {
+// counted is the body of a request, which ends at its limits. Not safe for concurrent use.
+type counted struct {
 	io.ReadCloser
 	limit int64
 	read  int64
@@ -97,7 +100,7 @@ type body struct {
 type bodyKey struct{}
 
 // Read implements io.Reader.
-func (b *body) Read(p []byte) (int, error) {
+func (b *counted) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
@@ -114,12 +117,15 @@ func (b *body) Read(p []byte) (int, error) {
 	if e := b.Hold(n); e != nil {
 		return 0, e
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("read the body: %w", body.ErrLate))
+	}
 	return n, err
 }
 
 // Hold counts n bytes that were made of the body and are kept until the request is answered, such as what it inflated
 // to. There may be no room for them.
-func (b *body) Hold(n int) error {
+func (b *counted) Hold(n int) error {
 	if b.err == nil && !b.held.grow(int64(n)) {
 		b.reason = reasonMemory
 		b.err = answerTo(errMemory())
@@ -130,7 +136,7 @@ func (b *body) Hold(n int) error {
 // holdMessage counts the message of a call for as long as it is served.
 func holdMessage(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		b, guarded := ctx.Value(bodyKey{}).(*body)
+		b, guarded := ctx.Value(bodyKey{}).(*counted)
 		if msg, ok := req.Any().(proto.Message); ok && guarded {
 			if err := b.Hold(proto.Size(msg)); err != nil {
 				return nil, err
@@ -147,27 +153,36 @@ type gunzip struct {
 	memory *memory
 
 	limit int
+	said  int // how much there will be
 	made  int
 	held  hold
 }
 
 // Reset implements connect.Decompressor.
 func (g *gunzip) Reset(src io.Reader) error {
-	g.limit, g.made, g.held = g.most.bytes, 0, hold{memory: g.memory}
-	if body, ok := src.(*bytes.Buffer); ok && body.Len() < g.limit/g.most.ratio {
-		g.limit = min(g.limit, max(freeRatio, body.Len()*g.most.ratio))
+	g.limit, g.said, g.made, g.held = g.most.bytes, 0, 0, hold{memory: g.memory}
+	if zipped, ok := src.(*bytes.Buffer); ok {
+		g.said = body.InflatedSize(zipped.Bytes())
+		if zipped.Len() < g.limit/g.most.ratio {
+			g.limit = min(g.limit, max(freeRatio, zipped.Len()*g.most.ratio))
+		}
 	}
 	return g.Reader.Reset(src)
 }
 
 // Read implements connect.Decompressor.
 func (g *gunzip) Read(p []byte) (int, error) {
-	n, err := g.Reader.Read(p)
-	g.made += n
+	n, err := 0, error(nil)
+	if g.said > g.limit {
+		g.made, err = body.Measure(&g.Reader, g.limit)
+	} else {
+		n, err = g.Reader.Read(p)
+		g.made += n
+	}
 	switch {
 	case g.made > g.limit:
 		return 0, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the message is larger than the limit of %d bytes once inflated (at most %d, and %d times what was sent)", g.limit, g.most.bytes, g.most.ratio))
-	case !g.held.grow(int64(n)):
+	case !g.held.grow(2 * int64(n)): // it is read into a buffer that grows by doubling
 		return 0, answerTo(errMemory())
 	case err != nil && !errors.Is(err, io.EOF):
 		return n, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("inflate the message: %w", err))

@@ -11,19 +11,19 @@ import (
 const retryMemory = time.Second
 
 // memory bounds what the requests that are inside hold together. A tenant may have half of it, so that nobody alone
-// keeps the others out.
+// keeps the others out; messages that are being inflated, whose tenant nobody knows there, a quarter.
 type memory struct {
 	max int64
 
 	mu   sync.Mutex // guards the rest
 	used int64
-	// of says how much of it each tenant has; none has 0.
+	// of says how much of it each tenant has; none has 0. Inflated messages are of the tenant without a name.
 	of map[tenant.ID]int64
 }
 
 func newMemory(max int64) *memory { return &memory{max: max, of: map[tenant.ID]int64{}} }
 
-// hold is what one request has of the memory. Not safe for concurrent use. Without a tenant it counts for all alone.
+// hold is what one request has of the memory. Not safe for concurrent use.
 type hold struct {
 	memory *memory
 	tenant tenant.ID
@@ -38,13 +38,15 @@ func (h *hold) grow(n int64) bool {
 	if n <= 0 {
 		return true
 	}
-	if m.used+n > m.max || h.tenant != "" && m.of[h.tenant]+n > m.max/2 {
+	most := m.max / 2
+	if h.tenant == "" {
+		most = m.max / 4
+	}
+	if m.used+n > m.max || m.of[h.tenant]+n > most {
 		return false
 	}
 	m.used += n
-	if h.tenant != "" {
-		m.of[h.tenant] += n
-	}
+	m.of[h.tenant] += n
 	h.n += n
 	return true
 }
@@ -55,10 +57,8 @@ func (h *hold) release() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.used -= h.n
-	if h.tenant != "" {
-		if m.of[h.tenant] -= h.n; m.of[h.tenant] == 0 {
-			delete(m.of, h.tenant)
-		}
+	if m.of[h.tenant] -= h.n; m.of[h.tenant] == 0 {
+		delete(m.of, h.tenant)
 	}
 	h.n = 0
 }

@@ -7,8 +7,6 @@ import (
 
 	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/labels"
-	"github.com/kilndb/kiln/profile"
-	"github.com/kilndb/kiln/profile/pprof"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -29,9 +27,6 @@ func (s otlpStore) Store(ctx context.Context, t tenant.ID, size int, in []otlp.U
 	uploads := make([]upload, 0, len(in)) // those whose labels are in order
 	places := make([]int, 0, len(in))     // and where they stand in the request
 	for i, u := range in {
-		// What fills a profile holds on to the request, which need not stay in memory while its profiles are waited for.
-		once := u.Fill
-		in[i].Fill = nil
 		series := u.Labels
 		if !r.rules.Touch(series) { // else they are checked as the rules leave them
 			series = stored(series)
@@ -39,12 +34,7 @@ func (s otlpStore) Store(ctx context.Context, t tenant.ID, size int, in []otlp.U
 				continue
 			}
 		}
-		fill := func(p *profile.Profile) error {
-			f := once
-			once = nil
-			return f(p)
-		}
-		uploads = append(uploads, upload{series: series, id: u.ID.String(), fill: fill})
+		uploads = append(uploads, upload{series: series, id: u.ID.String(), fill: u.Fill})
 		places = append(places, i)
 	}
 	for i, err := range d.storeAll(ctx, r, uploads) {
@@ -67,16 +57,30 @@ func (s otlpStore) Check(series labels.Labels, lim tenant.Limits) error {
 	return checkLabels(series, lim)
 }
 
+// Turn waits for a reader.
+func (s otlpStore) Turn(ctx context.Context, t tenant.ID) (done func(), err error) {
+	return s.d.reader(ctx, t)
+}
+
+// Hold counts memory of a request.
+func (s otlpStore) Hold(t tenant.ID, bytes int) (release func(), err error) {
+	h := &hold{memory: s.d.memory, tenant: t}
+	if !h.grow(int64(bytes)) {
+		return nil, &refusal{reasonMemory, answerTo(errMemory())}
+	}
+	return h.release, nil
+}
+
 // Discard counts profiles that were refused before they were handed over.
 func (s otlpStore) Discard(err error, profiles int) {
-	reason := reasonOf(err)
+	reason := reasonOf(refuseDecode(err))
 	switch {
 	case errors.Is(err, otlp.ErrTooLarge):
 		reason = reasonBody
 	case errors.Is(err, otlp.ErrTooMany):
-		reason = reasonSeries
-	case errors.Is(err, otlp.ErrMalformed), errors.Is(err, pprof.ErrMalformed), errors.Is(err, pprof.ErrTooLarge):
-		reason = reasonOf(refuseDecode(err))
+		reason = reasonRequestSeries
+	case errors.Is(err, otlp.ErrPanic):
+		reason = reasonPanic
 	}
 	s.d.metrics.discard(reason, profiles)
 }

@@ -184,13 +184,13 @@ func TestOTLPRequestsAreBoundedAsAWhole(t *testing.T) {
 	body := r.Proto()
 	for reason, edit := range map[string]func(*tenant.Limits){
 		"body_size_limit_exceeded": func(l *tenant.Limits) { l.MaxBody = len(body) - 1 },
-		"series_limit":             func(l *tenant.Limits) { l.MaxSeriesPerRequest = 4 },
+		"request_series_limit":     func(l *tenant.Limits) { l.MaxSeriesPerRequest = 4 },
 	} {
 		d := open(t, edit)
 		if w := export(t, d.Distributor, body); w.Code/100 != 4 || len(d.Rows(t)) > 0 {
 			t.Errorf("%s: %d %s", reason, w.Code, w.Body)
 		}
-		wantMetric(t, d, "kiln_discarded_profiles_total", reason, map[string]float64{"body_size_limit_exceeded": 1, "series_limit": 5}[reason])
+		wantMetric(t, d, "kiln_discarded_profiles_total", reason, map[string]float64{"body_size_limit_exceeded": 1, "request_series_limit": 5}[reason])
 	}
 
 	// A name that each of many profiles has counts for each.

@@ -3,10 +3,16 @@ package distributor
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // A queue that nobody leaves refuses in time, lets others in meanwhile, and lets in again when there is room.
@@ -57,6 +63,53 @@ func TestAQueueKeepsItselfShort(t *testing.T) {
 		q.leave("acme")
 		if len(q.lanes) != 0 || len(q.slots) != 0 {
 			t.Errorf("%d lanes and %d places are left", len(q.lanes), len(q.slots))
+		}
+	})
+}
+
+// What is read for long, such as recordings, keeps nobody else out: whoever waits does so behind requests of its own tenant.
+func TestTenantsTakeTurnsAtReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := New(DefaultConfig(), nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var inside, total atomic.Int64
+		release := make(chan struct{})
+		var flood sync.WaitGroup
+		for range 100 {
+			flood.Go(func() {
+				done, err := d.reader(t.Context(), "mallory")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				inside.Add(1)
+				<-release
+				done()
+				total.Add(1)
+			})
+		}
+		synctest.Wait()
+		if n := inside.Load(); n != int64(runtime.GOMAXPROCS(0)) {
+			t.Errorf("%d requests of one tenant are read at once, want one for each of %d cores", n, runtime.GOMAXPROCS(0))
+		}
+		for range 3 {
+			done, err := d.reader(t.Context(), "victim")
+			if err != nil {
+				t.Fatal(err)
+			}
+			done()
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := d.reader(gone, "mallory"); connect.CodeOf(err) != connect.CodeUnavailable {
+			t.Errorf("the sender left: %v", err)
+		}
+		close(release)
+		flood.Wait()
+		if total.Load() != 100 || len(d.readers.lanes) != 0 {
+			t.Errorf("%d of 100 were read; %d lanes are left", total.Load(), len(d.readers.lanes))
 		}
 	})
 }

@@ -20,6 +20,11 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
@@ -63,13 +68,25 @@ func zip(b []byte) []byte {
 	return out.Bytes()
 }
 
+func unzip(t *testing.T, b []byte) []byte {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = io.ReadAll(r); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // part is a part of a form: its name, file name, content type, and content.
 type part struct {
 	name, file, contentType string
 	content                 []byte
 }
 
-// post is a request to /ingest. With parts its body is a form of them.
+// sendTo is a request to /ingest. With parts its body is a form of them.
 func sendTo(query string, header http.Header, body []byte, parts ...part) *http.Request {
 	if len(parts) > 0 {
 		var b bytes.Buffer
@@ -102,6 +119,27 @@ func query(params ...string) string {
 	return strings.Join(all, "&")
 }
 
+// chunked is a request whose length is not known beforehand.
+func chunked(r *http.Request) *http.Request {
+	r.ContentLength, r.TransferEncoding = -1, []string{"chunked"}
+	return r
+}
+
+func alloyPush(push *pushv1.PushRequest) *http.Request {
+	for i, s := range push.Series {
+		for _, sample := range s.Samples {
+			sample.ID = fmt.Sprintf("0198b6a1-7d1c-7b4e-9a3f-%012d", i)
+		}
+	}
+	body, err := proto.Marshal(push)
+	if err != nil {
+		panic(err)
+	}
+	r := sendTo("", http.Header{"Content-Type": {"application/proto"}, "Connect-Protocol-Version": {"1"}, "User-Agent": {"Alloy/v1.11.0 connect-go/1.18.1 (go1.25)"}, "Accept-Encoding": {"gzip"}}, body)
+	r.URL = &url.URL{Path: pushPath}
+	return r
+}
+
 func agent(name string) http.Header { return http.Header{"User-Agent": {name}} }
 
 // sdk is a request of an SDK and what is to be stored of it: for each profile type the stacks, root first, and values.
@@ -130,6 +168,25 @@ func requests(t *testing.T) map[string]sdk {
 				part{"sample_type_config", "sample_type_config.json", "application/octet-stream", []byte(`{"samples":{"units":"samples","display-name":"cpu"}}` + "\n")}),
 			want:   map[string]string{"process_cpu:samples:count:cpu:nanoseconds": "main.work 7", "process_cpu:cpu:nanoseconds:cpu:nanoseconds": "main.work 70"},
 			labels: labels.FromStrings("pyroscope_spy", "gospy", "region", "eu", "service_name", "shop"),
+		},
+		// Grafana Alloy in front of a Go program: the query and the headers as they came, the body passed on as it comes, without a length.
+		"alloy-ingest": {
+			request: chunked(sendTo(query(goParams...), http.Header{"User-Agent": {"Alloy/v1.11.0"}, "Accept-Encoding": {"gzip"}}, nil,
+				part{"profile", "profile.pprof", "application/octet-stream", zip(capture([]string{"samples:count", "cpu:nanoseconds"}, []int64{7, 70}, frame{"main.work", "/src/main.go", 3}))})),
+			want:   map[string]string{"process_cpu:samples:count:cpu:nanoseconds": "main.work 7", "process_cpu:cpu:nanoseconds:cpu:nanoseconds": "main.work 70"},
+			labels: labels.FromStrings("pyroscope_spy", "gospy", "region", "eu", "service_name", "shop"),
+		},
+		// Grafana Alloy that has scraped a program: Push over Connect, with an id of the profile and the difference of a heap, as it says.
+		"alloy-push": {
+			request: alloyPush(&pushv1.PushRequest{Series: []*pushv1.RawProfileSeries{
+				series([]string{"__delta__", "false", "__name__", "memory", "instance", "10.0.0.7:6060", "job", "shop", "service_name", "shop"},
+					zip(capture([]string{"alloc_space:bytes", "inuse_space:bytes"}, []int64{7, 70}, frame{"main.work", "/src/main.go", 3}))),
+				series([]string{"__name__", "process_cpu", "instance", "10.0.0.7:6060", "job", "shop", "service_name", "shop"},
+					zip(capture([]string{"cpu:nanoseconds"}, []int64{700}, frame{"main.work", "/src/main.go", 3}))),
+			}}),
+			want: map[string]string{"memory:alloc_space:bytes:inuse_space:bytes": "main.work 7", "memory:inuse_space:bytes:inuse_space:bytes": "main.work 70",
+				"process_cpu:cpu:nanoseconds:cpu:nanoseconds": "main.work 700"},
+			labels: labels.FromStrings("job", "shop", "service_name", "shop"),
 		},
 		// pyroscope-java: format=jfr, a form with the recording and the labels of its contexts, both gzipped, times in seconds.
 		"java": {
@@ -210,7 +267,7 @@ func recorded(t *testing.T, name string) []byte {
 }
 
 // kept are the labels that tests look at.
-var kept = []string{"pyroscope_spy", "region", "service_name", "jfr_event", "app_name", "__session_id__", "__delta__"}
+var kept = []string{"job", "pyroscope_spy", "region", "service_name", "jfr_event", "app_name", "__session_id__", "__delta__"}
 
 func TestEverySDKCanUpload(t *testing.T) {
 	for name, c := range requests(t) {
@@ -234,8 +291,17 @@ func TestEverySDKCanUpload(t *testing.T) {
 				t.Fatal(err)
 			}
 			d, w := open(t), httptest.NewRecorder()
-			d.Ingest().ServeHTTP(w, r.WithContext(acme(t.Context())))
-			if answer, _ := io.ReadAll(w.Body); w.Code != http.StatusOK || len(answer) > 0 {
+			mux := http.NewServeMux()
+			mux.Handle("/ingest", d.Guard(d.Ingest()))
+			mux.Handle(d.RPC(func(options ...connect.HandlerOption) (string, http.Handler) {
+				return pushv1connect.NewPusherServiceHandler(d, options...)
+			}))
+			mux.ServeHTTP(w, r.WithContext(acme(t.Context())))
+			answer, _ := io.ReadAll(w.Body)
+			if w.Header().Get("Content-Encoding") == "gzip" {
+				answer = unzip(t, answer)
+			}
+			if w.Code != http.StatusOK || len(answer) > 0 {
 				t.Fatalf("answer %d %s", w.Code, answer)
 			}
 			got := map[string]string{}

@@ -38,6 +38,9 @@ type Config struct {
 	Shards uint32
 	// LeafBytes is about how many bytes of objects one part of a query reads; 0 is the query-frontend's default.
 	LeafBytes int64
+	// PutsPerSecond is how many segments this process may put into the bucket on average, as segment-writer; 0: no limit. Nil:
+	// four, where puts cost money, and no limit in a directory.
+	PutsPerSecond *float64
 	// SelfProfile makes the process push its own profiles to itself.
 	SelfProfile bool
 	// SelfProfileInterval is the length of one capture.
@@ -135,6 +138,9 @@ func DefaultConfig() Config {
 	}
 }
 
+// maxPutsPerSecond is more than any bucket takes under one prefix.
+const maxPutsPerSecond = 100_000
+
 // Validate says which flag is wrong.
 func (c Config) Validate() error {
 	var errs []error
@@ -155,6 +161,7 @@ func (c Config) Validate() error {
 	check(c.Bucket != "" || c.alone(), "--bucket: a process that is not alone needs the bucket that all share")
 	check(c.DataDir != "" || !c.plays(Metastore), "--data-dir: the metastore needs a directory")
 	check(c.Shards > 0 && c.Shards <= 1<<16, "--shards: %d is not in 1..65536", c.Shards)
+	check(c.PutsPerSecond == nil || *c.PutsPerSecond >= 0 && *c.PutsPerSecond <= maxPutsPerSecond, "--puts-per-second: want 0 to %d", maxPutsPerSecond)
 	check(!c.SelfProfile || c.SelfProfileInterval > 0, "--self-profile-interval: %s is not positive", c.SelfProfileInterval)
 	check(c.CompactAfter > 0, "--compact-after: %s is not positive", c.CompactAfter)
 	check(c.Retention >= 0, "--retention: %s is negative", c.Retention)

@@ -145,6 +145,10 @@ func outcome(resp *http.Response, err error) string {
 		return connect.CodeResourceExhausted.String()
 	case http.StatusUnauthorized:
 		return connect.CodeUnauthenticated.String()
+	case http.StatusServiceUnavailable:
+		return connect.CodeUnavailable.String()
+	case http.StatusRequestTimeout, http.StatusGatewayTimeout:
+		return connect.CodeDeadlineExceeded.String()
 	}
 	return fmt.Sprintf("%s: %s", resp.Status, body)
 }
@@ -396,6 +400,11 @@ func TestHostilePushes(t *testing.T) {
 // TestHostileForms sends forms of many parts, long headers and names that go up.
 func TestHostileForms(t *testing.T) {
 	n := hostile(t, nil)
+	besides(t, n, func() { sendForms(t, n) })
+	mustKeepInside(t, n)
+}
+
+func sendForms(t *testing.T, n *nodetest.Node) {
 	part := func(header, body string) string { return "--x\r\n" + header + "\r\n\r\n" + body + "\r\n" }
 	const profile = `Content-Disposition: form-data; name="profile"; filename="../../../../tmp/kiln-was-here"`
 	for name, body := range map[string]string{
@@ -418,7 +427,6 @@ func TestHostileForms(t *testing.T) {
 			}
 		}
 	}
-	mustKeepInside(t, n)
 }
 
 // mustKeepInside wants the bucket of a node to hold only what kiln names itself.
@@ -448,8 +456,8 @@ func TestHostileTenants(t *testing.T) {
 	}
 	good := corpus.Get("compress-cpu-0").Gzipped
 	besides(t, n, func() {
-		for _, w := range ways() {
-			body := w.wrap(good, false)
+		for _, w := range append(ways(), otlpWays()...) {
+			body := w.wrap(good, false) // no door gets as far as looking at it
 			for _, name := range names {
 				if got := outcome(n.HTTP().Do(w.request(n, name, bytes.NewReader(body), false))); got != connect.CodeInvalidArgument.String() {
 					t.Errorf("%s: tenant %.40q: %s", w.name, name, got)
@@ -469,7 +477,7 @@ func TestHostileTenants(t *testing.T) {
 	})
 	for _, path := range []string{"/ingest/../ingest", "//ingest", "/%2e%2e/ingest", "/ingest%2f..", "/ingest%00", "/api/v1/../../ingest/x"} {
 		w := way{path: path + "?name=x&format=pprof"}
-		if got := outcome(n.HTTP().Do(w.request(n, "mallory", bytes.NewReader(good), false))); strings.HasPrefix(got, "5") {
+		if got := outcome(n.HTTP().Do(w.request(n, "mallory", bytes.NewReader(good), false))); strings.HasPrefix(got, "5") || got == connect.CodeUnavailable.String() {
 			t.Errorf("path %s: %s", path, got)
 		}
 	}
@@ -510,7 +518,7 @@ func TestSlowBodies(t *testing.T) {
 	n := hostile(t, func(cfg *node.Config) { cfg.BodyTimeout = 300 * time.Millisecond })
 	besides(t, n, func() {
 		var group sync.WaitGroup
-		for _, w := range ways() {
+		for _, w := range append(ways(), otlpWays()...) {
 			for range 20 {
 				group.Go(func() {
 					body, ended := io.Pipe()
@@ -521,7 +529,11 @@ func TestSlowBodies(t *testing.T) {
 						_, _ = ended.Write(w.wrap(corpus.Get("compress-cpu-0").Gzipped, false)[:1])
 					}()
 					got := outcome(n.HTTP().Do(w.request(n, "mallory", body, false).WithContext(ctx)))
-					if got == "ok" || ctx.Err() != nil {
+					want := connect.CodeDeadlineExceeded
+					if w.name == "OTLP" { // whose senders do not try again after 408
+						want = connect.CodeUnavailable
+					}
+					if got != want.String() || ctx.Err() != nil {
 						t.Errorf("%s: %s", w.name, got)
 					}
 				})

@@ -176,8 +176,8 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 			return pushv1connect.NewPusherServiceHandler(d, append(more, n.recovered())...)
 		})
 		n.public.Handle(path, n.door(handler))
-		n.public.Handle("POST /ingest", n.door(d.Guard(d.Ingest())))
-		n.public.Handle("POST /pyroscope/ingest", n.door(d.Guard(d.Ingest())))
+		n.public.Handle("/ingest", n.door(d.Guard(d.Ingest())))
+		n.public.Handle("/pyroscope/ingest", n.door(d.Guard(d.Ingest())))
 		n.serveOTLP(d)
 		if cfg.SelfProfile {
 			n.group.Add("selfprofile", n.profileItself(d))

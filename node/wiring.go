@@ -50,7 +50,7 @@ type localMetastore struct {
 
 // serveOTLP adds what OpenTelemetry's exporters call.
 func (n *Node) serveOTLP(d *distributor.Distributor) {
-	n.public.Handle("POST "+otlp.Path, n.door(d.Guard(d.OTLP())))
+	n.public.Handle(otlp.Path, n.door(d.Guard(d.OTLP())))
 	path, handler := d.RPC(func(more ...connect.HandlerOption) (string, http.Handler) {
 		return d.OTLP().GRPC(append(more, n.recovered())...)
 	})
@@ -209,6 +209,9 @@ func (n *Node) segmentWriterConfig() segmentwriter.Config {
 	if n.cfg.localBucket() {
 		cfg.PutsPerSecond = 0 // they cost nothing
 		cfg.HedgeAfter = 0    // a second put would wait for the same disk
+	}
+	if puts := n.cfg.PutsPerSecond; puts != nil {
+		cfg.PutsPerSecond = *puts
 	}
 	return cfg
 }

@@ -27,6 +27,10 @@ type Service struct {
 // maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
 const maxKept = 16 << 20
 
+// encodedGrowth is how much longer a profile may be when a distributor encodes it than it was counted there: numbers take up to ten bytes
+// and are counted as three, and names with their files may double. No profile is longer than maxEncoded.
+const encodedGrowth, maxEncoded = 4, 1 << 30
+
 // decoding is what one request needs to decode a profile.
 type decoding struct {
 	decoder *pprof.Decoder
@@ -66,7 +70,10 @@ func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels,
 	d := s.decoders.Get().(*decoding)
 	lim := s.writer.cfg.Limits(t)
 	p := &d.profile
-	if err := d.decoder.Decode(msg.GetProfile(), pprof.LimitsOf(lim), p); err != nil {
+	limits := pprof.LimitsOf(lim)
+	// The profile kept to its limit where it came in, in another form or before its names grew.
+	limits.MaxBytes = min(encodedGrowth*limits.MaxBytes, maxEncoded)
+	if err := d.decoder.Decode(msg.GetProfile(), limits, p); err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	p.TimeNanos = msg.GetTime()

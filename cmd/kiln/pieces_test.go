@@ -15,8 +15,10 @@ import (
 func TestSixProcesses(t *testing.T) {
 	bucket := "file://" + t.TempDir()
 	store := serve(t, "--roles", "metastore", "--data-dir", t.TempDir(), "--bucket", bucket, "--compact-after", "100ms", "--delete-after", "2s")
+	var dirs []string
 	role := func(name string) *process {
-		return serve(t, "--roles", name, "--metastore", store.host(), "--bucket", bucket, "--data-dir", t.TempDir())
+		dirs = append(dirs, t.TempDir())
+		return serve(t, "--roles", name, "--metastore", store.host(), "--bucket", bucket, "--data-dir", dirs[len(dirs)-1])
 	}
 	role("segmentwriter")
 	door := role("distributor")
@@ -46,6 +48,11 @@ func TestSixProcesses(t *testing.T) {
 	}
 	if out := mustKiln(t, "delete", "list", "--server", front.url); !strings.Contains(out, "pieces") {
 		t.Errorf("kiln delete list says\n%s", out)
+	}
+	for _, dir := range dirs { // whoever is not the metastore keeps nothing
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+			t.Errorf("%v, %v", entries, err)
+		}
 	}
 }
 

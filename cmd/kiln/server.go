@@ -24,6 +24,7 @@ type serverCommand struct {
 	Raft                raftFlags     `embed:"" prefix:"metastore."`
 	Bucket              string        `help:"Object store: file:///dir, s3://bucket?endpoint=..., mem://. Default: a directory under --data-dir." placeholder:"URL"`
 	Shards              uint32        `default:"4" help:"Write partitions; the same on every distributor."`
+	PutsPerSecond       *float64      `help:"Segments that this process puts into the bucket a second, on average: with fewer of them pushes wait longer, up to 2s. 0: no limit. Default: 4, and no limit in a directory." placeholder:"N"`
 	SelfProfile         bool          `default:"true" negatable:"" help:"Push this process's own CPU and heap profiles to itself."`
 	SelfProfileInterval time.Duration `default:"5s" help:"Length of one capture of --self-profile."`
 	MultiTenant         bool          `help:"Require a tenant id (header X-Scope-OrgID) with every call."`
@@ -103,6 +104,7 @@ func (c *serverCommand) config() (node.Config, error) {
 	cfg := node.DefaultConfig()
 	cfg.DataDir, cfg.HTTP, cfg.RPC, cfg.Advertise = c.DataDir, c.HTTP, c.RPC, c.Advertise
 	cfg.Roles, cfg.Metastore, cfg.Bucket, cfg.Shards = roles, c.Metastore, c.Bucket, c.Shards
+	cfg.PutsPerSecond = c.PutsPerSecond
 	cfg.SelfProfile, cfg.SelfProfileInterval, cfg.MultiTenant = c.SelfProfile, c.SelfProfileInterval, c.MultiTenant
 	cfg.MaxConnections, cfg.LimitsFile = c.MaxConnections, c.LimitsFile
 	cfg.CompactAfter, cfg.DeleteAfter, cfg.Retention = c.CompactAfter, c.DeleteAfter, c.Retention

@@ -12,9 +12,16 @@ import (
 var offset = regexp.MustCompile(`^([+-])([0-9]{1,6})(seconds?|sec|s|months?|mon|M|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w|years?|y)`)
 
 // ParseTime reads a time in the forms that the SDKs and the scripts of their users send: Unix seconds, milliseconds,
-// microseconds or nanoseconds (told apart by their 13, 16 and 19 digits), yyyymmdd, or now, each of the last two
-// followed by any number of offsets such as -1h30min or +2d. Empty means now.
+// microseconds or nanoseconds (told apart by their 13, 16 and 19 digits), 2006-01-02T15:04:05Z as RFC 3339 has it, yyyymmdd, or
+// now, each of the last two followed by any number of offsets such as -1h30min or +2d. Empty means now.
 func ParseTime(s string, now time.Time) (time.Time, error) {
+	if strings.Contains(s, "T") {
+		t, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("time %.40q: want it as in 2006-01-02T15:04:05Z", s)
+		}
+		return t, nil
+	}
 	base, offsets := s, ""
 	if i := strings.IndexAny(s, "+-"); i >= 0 {
 		base, offsets = s[:i], s[i:]

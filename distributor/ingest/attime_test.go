@@ -26,6 +26,9 @@ func TestParseTimeReadsWhatClientsSend(t *testing.T) {
 		"now-2mon":            now.AddDate(0, -2, 0),
 		"now-1y":              now.AddDate(-1, 0, 0),
 		"20260228+1d":         time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC),
+
+		"2026-02-28T01:02:03Z":         time.Date(2026, 2, 28, 1, 2, 3, 0, time.UTC),
+		"2026-02-28T01:02:03.25+02:00": time.Date(2026, 2, 27, 23, 2, 3, 250_000_000, time.UTC),
 	} {
 		got, err := ParseTime(in, now)
 		if err != nil || !got.Equal(want) {
@@ -35,7 +38,7 @@ func TestParseTimeReadsWhatClientsSend(t *testing.T) {
 }
 
 func TestParseTimeRefusesTheRest(t *testing.T) {
-	for _, in := range []string{"yesterdayish", "now-", "now-h", "now-1", "now-1parsec", "now-9999999h", "20261332", "12345678901234", "1.5", "99999999999999999999", "now-1h!"} {
+	for _, in := range []string{"yesterdayish", "now-", "now-h", "now-1", "now-1parsec", "now-9999999h", "20261332", "12345678901234", "1.5", "99999999999999999999", "now-1h!", "2026-02-28T01:02:03", "nowT", "2026-02-31T00:00:00Z"} {
 		if got, err := ParseTime(in, time.Now()); err == nil {
 			t.Errorf("%q is %v, want an error", in, got)
 		}
@@ -43,7 +46,7 @@ func TestParseTimeRefusesTheRest(t *testing.T) {
 }
 
 func FuzzParseTime(f *testing.F) {
-	for _, s := range []string{"now-1h30min", "20260228+1d", "1700000000123", "-1w-2mon"} {
+	for _, s := range []string{"now-1h30min", "20260228+1d", "1700000000123", "-1w-2mon", "2026-02-28T01:02:03.25+02:00"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
+
+	"github.com/kilndb/kiln/distributor/body"
 )
 
 const (
@@ -26,17 +28,16 @@ type parts struct {
 
 // readForm reads a form whose part of the given name is the profile. Parts are read into memory, whatever file names they
 // claim to have.
-func (b *buffers) readForm(body []byte, boundary, name string) (parts, error) {
+func readForm(a *body.Arena, content []byte, boundary, name string) (parts, error) {
 	var f parts
 	found := false
-	reader := multipart.NewReader(bytes.NewReader(body), boundary)
+	reader := multipart.NewReader(bytes.NewReader(content), boundary)
 	for range maxParts {
 		part, err := reader.NextRawPart()
 		if errors.Is(err, io.EOF) {
 			if !found {
 				return f, fmt.Errorf("the form has no part %s", name)
 			}
-			f.profile = b.part.Bytes()
 			return f, nil
 		}
 		if err != nil {
@@ -48,7 +49,7 @@ func (b *buffers) readForm(body []byte, boundary, name string) (parts, error) {
 				return f, fmt.Errorf("the form has more than one part %s", name)
 			}
 			found = true
-			_, err = b.part.ReadFrom(part)
+			f.profile, err = a.Copy(part)
 		case "sample_type_config":
 			var text []byte
 			if text, err = readPart(part, maxConfig); err == nil {

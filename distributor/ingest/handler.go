@@ -7,12 +7,12 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"runtime"
 	"runtime/debug"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/kilndb/kiln/distributor/body"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/tenant"
@@ -46,9 +46,15 @@ type Store interface {
 	// Store returns nil once all profiles are durable, else a *connect.Error whose code says whose fault it is and whose
 	// message says which profile is not durable and why; the Retry-After of its Meta, if any, becomes the header.
 	Store(ctx context.Context, id tenant.ID, uploads []Upload) error
-	// Refused counts a request whose profiles could not be read, and is answered with this HTTP status.
-	Refused(status int, err error)
+	// Turn waits until a request may be read whose profiles are not pprof; done is called when it is. Where the context ends before,
+	// the error is a *connect.Error.
+	Turn(ctx context.Context, id tenant.ID) (done func(), err error)
+	// Refused counts a request whose profiles could not be read, or that does not say what they are.
+	Refused(err error)
 }
+
+// ErrPanic is returned when a profile cannot be read through a mistake of ours.
+var ErrPanic = errors.New("the profile could not be read")
 
 // Handler answers POST /ingest. The tenant comes with the context of the request.
 type Handler struct {
@@ -56,13 +62,11 @@ type Handler struct {
 	limits func(tenant.ID) tenant.Limits
 	now    func() time.Time
 	log    *slog.Logger
-	// slots bound the requests that are read at the same time and whose profiles are not pprof, and so the memory for it.
-	slots chan struct{}
 }
 
 // NewHandler returns a handler that hands profiles to store.
 func NewHandler(store Store, limits func(tenant.ID) tenant.Limits, now func() time.Time, log *slog.Logger) *Handler {
-	return &Handler{store: store, limits: limits, now: now, log: log, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return &Handler{store: store, limits: limits, now: now, log: log}
 }
 
 // ServeHTTP answers 200 without a body once the profile is durable, and otherwise a JSON object with a code and a
@@ -70,7 +74,7 @@ func NewHandler(store Store, limits func(tenant.ID) tenant.Limits, now func() ti
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		h.fail(w, r, statusErrorf(http.StatusMethodNotAllowed, "method %s is not allowed, POST is", r.Method))
+		h.fail(w, r, body.Errorf(http.StatusMethodNotAllowed, "method %s is not allowed, POST is", r.Method))
 		return
 	}
 	if err := h.ingest(w, r); err != nil {
@@ -84,23 +88,24 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	id, ok := tenant.FromContext(ctx)
 	if !ok {
-		return statusErrorf(http.StatusUnauthorized, "no tenant: set the header %s", tenant.Header)
+		return body.Errorf(http.StatusUnauthorized, "no tenant: set the header %s", tenant.Header)
 	}
 	p, err := parseParams(r.URL.Query(), r.Header.Get("Content-Type"), h.now())
 	if err != nil {
-		return &statusError{http.StatusBadRequest, err}
+		h.store.Refused(err)
+		return body.Errorf(http.StatusBadRequest, "%w", err)
 	}
-	b := getBuffers()
-	defer b.release()
 	limits := h.limits(id)
-	body, err := b.read(w, r, p.format == formatPprof && !p.form, limits)
+	a := body.NewArena(r, limits)
+	defer a.Release()
+	content, _, err := a.Read(w, r)
 	var uploads []Upload
 	if err == nil {
-		uploads, err = h.read(ctx, &p, b, body, limits)
+		uploads, err = h.read(ctx, id, &p, a, content, limits)
 	}
 	if err != nil {
 		if status, _ := statusOf(err); status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge {
-			h.store.Refused(status, err)
+			h.store.Refused(err)
 		}
 		return err
 	}
@@ -112,22 +117,21 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 
 // read reads the profiles of a request. A panic is a mistake of ours that some body brought to light: that request
 // fails, and would again, so the client is told not to repeat it.
-func (h *Handler) read(ctx context.Context, p *params, b *buffers, body []byte, limits tenant.Limits) (uploads []Upload, err error) {
+func (h *Handler) read(ctx context.Context, id tenant.ID, p *params, a *body.Arena, content []byte, limits tenant.Limits) (uploads []Upload, err error) {
 	if p.format != formatPprof {
-		select {
-		case h.slots <- struct{}{}:
-			defer func() { <-h.slots }()
-		case <-ctx.Done():
-			return nil, statusErrorf(http.StatusServiceUnavailable, "wait for other requests to be read: %w", ctx.Err())
+		done, err := h.store.Turn(ctx, id)
+		if err != nil {
+			return nil, err
 		}
+		defer done()
 	}
 	defer func() {
 		if x := recover(); x != nil {
 			h.log.ErrorContext(ctx, "panic while a profile was read", "format", p.format, "panic", x, "stack", string(debug.Stack()))
-			uploads, err = nil, statusErrorf(http.StatusBadRequest, "format %s: the profile could not be read", p.format)
+			uploads, err = nil, body.Errorf(http.StatusBadRequest, "format %s: %w", p.format, ErrPanic)
 		}
 	}()
-	return p.read(b, body, limits)
+	return p.read(a, content, limits)
 }
 
 // fail answers with an error. Outages are logged where they happen; here only what nobody else would tell.
@@ -144,7 +148,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retry)
 	}
-	body, err := json.Marshal(struct {
+	answer, err := json.Marshal(struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	}{code, message})
@@ -152,13 +156,13 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		panic(err) // two strings: cannot fail
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that left cannot be told
+	_, _ = w.Write(append(answer, '\n')) // a client that left cannot be told
 }
 
 // statusOf returns the HTTP status of an error and the name of its code, the same that Connect uses.
 func statusOf(err error) (int, string) {
-	if e := new(statusError); errors.As(err, &e) {
-		return e.status, codeOfStatus(e.status).String()
+	if e := new(body.Error); errors.As(err, &e) {
+		return e.Status, codeOfStatus(e.Status).String()
 	}
 	code := connect.CodeOf(err)
 	switch code {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime/multipart"
@@ -19,6 +20,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/kilndb/kiln/distributor/body"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/corpus"
@@ -34,12 +36,13 @@ type shelf struct {
 	kinds    []string
 	profiles []*profile.Profile
 	refused  int
+	turns    int // that are not done
 	err      error
 }
 
 func (s *shelf) Store(_ context.Context, id tenant.ID, uploads []Upload) error {
-	if id != "acme" {
-		return errors.New("wrong tenant " + string(id))
+	if id != "acme" || s.turns != 0 {
+		return fmt.Errorf("tenant %s with %d turns that are not done", id, s.turns)
 	}
 	for _, u := range uploads {
 		p := new(profile.Profile)
@@ -62,7 +65,15 @@ func (s *shelf) Store(_ context.Context, id tenant.ID, uploads []Upload) error {
 	return s.err
 }
 
-func (s *shelf) Refused(int, error) { s.refused++ }
+func (s *shelf) Turn(ctx context.Context, id tenant.ID) (func(), error) {
+	if ctx.Err() != nil || id != "acme" {
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("wait as %s: %w", id, ctx.Err()))
+	}
+	s.turns++
+	return func() { s.turns-- }, nil
+}
+
+func (s *shelf) Refused(error) { s.refused++ }
 
 // part is one part of a form.
 type part struct{ name, file, content string }
@@ -273,6 +284,33 @@ func TestWhatTheStoreSaysBecomesAStatus(t *testing.T) {
 	}
 }
 
+func TestWhenACaptureWas(t *testing.T) {
+	minute := func(n int) time.Time { return now.Add(time.Duration(n) * time.Minute) }
+	for query, want := range map[string][2]time.Time{
+		"":                            {now, now},
+		"from=now-2min":               {minute(-2), now},
+		"from=now-2min&until=now-1m":  {minute(-2), minute(-1)},
+		"from=now-2min&until=now-2m":  {minute(-2), minute(-2)},
+		"until=now-1m":                {minute(-1), minute(-1)},
+		"from=now%2B2min":             {minute(2), minute(2)}, // a clock that is ahead of ours
+		"from=1774958340":             {minute(-1), now},
+		"from=1774958340000":          {minute(-1), now},
+		"from=1774958340000000":       {minute(-1), now},
+		"from=1774958340000000000":    {minute(-1), now},
+		"from=2026-03-31T11:59:00Z":   {minute(-1), now},
+		"from=20260331&until=now-12h": {minute(-720), minute(-720)},
+	} {
+		values, err := url.ParseQuery("name=a&" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := parseParams(values, "", now)
+		if err != nil || !p.from.Equal(want[0]) || !p.until.Equal(want[1]) {
+			t.Errorf("%s: from %s until %s, %v; want %s", query, p.from, p.until, err, want)
+		}
+	}
+}
+
 func TestNameBecomesLabels(t *testing.T) {
 	for name, want := range map[string]labels.Labels{
 		"checkout":                             labels.FromStrings("service_name", "checkout"),
@@ -325,16 +363,16 @@ func TestSampleTypesDecideTheKind(t *testing.T) {
 }
 
 func FuzzForm(f *testing.F) {
-	body, contentType := form(part{"profile", "p", "x"}, part{"sample_type_config", "c", "{}"})
-	f.Add([]byte(body), contentType)
-	f.Add([]byte(body), "multipart/form-data; boundary=x")
-	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
+	content, contentType := form(part{"profile", "p", "x"}, part{"sample_type_config", "c", "{}"})
+	f.Add([]byte(content), contentType)
+	f.Add([]byte(content), "multipart/form-data; boundary=x")
+	f.Fuzz(func(t *testing.T, content []byte, contentType string) {
 		p, err := parseParams(map[string][]string{"name": {"a"}}, contentType, now)
 		if err != nil || !p.form {
 			return
 		}
-		b := getBuffers()
-		defer b.release()
-		_, _ = b.readForm(body, p.boundary, "profile") // must not panic
+		a := body.NewArena(httptest.NewRequest(http.MethodPost, "/ingest", nil), tenant.DefaultLimits())
+		defer a.Release()
+		_, _ = readForm(a, content, p.boundary, "profile") // must not panic
 	})
 }

@@ -57,14 +57,8 @@ func parseParams(query url.Values, contentType string, now time.Time) (params, e
 	if p.app, p.labels, err = parseName(query.Get("name")); err != nil {
 		return p, fmt.Errorf("parameter name: %w", err)
 	}
-	if p.from, err = parseMoment(query.Get("from"), now); err != nil {
-		return p, fmt.Errorf("parameter from: %w", err)
-	}
-	if p.until, err = parseMoment(query.Get("until"), now); err != nil {
-		return p, fmt.Errorf("parameter until: %w", err)
-	}
-	if p.until.Before(p.from) {
-		return p, fmt.Errorf("parameter until: %s is before from, %s", p.until.UTC().Format(time.RFC3339), p.from.UTC().Format(time.RFC3339))
+	if p.from, p.until, err = parseCapture(query.Get("from"), query.Get("until"), now); err != nil {
+		return p, err
 	}
 	// SDKs send 0 for profiles that have no rate, and some worse.
 	if n, err := strconv.Atoi(query.Get("sampleRate")); err == nil && n >= 0 && n <= maxSampleRate {
@@ -76,6 +70,27 @@ func parseParams(query url.Values, contentType string, now time.Time) (params, e
 		return p, fmt.Errorf("parameter aggregationType: %.40q is neither sum nor average", p.aggregation)
 	}
 	return p, p.parseFormat(query.Get("format"), contentType)
+}
+
+// parseCapture reads when a capture began and ended. If only one of them is known it took no time; a clock that is ahead of ours makes
+// no mistake of that.
+func parseCapture(from, until string, now time.Time) (begin, end time.Time, err error) {
+	if begin, err = parseMoment(from, now); err != nil {
+		return begin, end, fmt.Errorf("parameter from: %w", err)
+	}
+	if end, err = parseMoment(until, now); err != nil {
+		return begin, end, fmt.Errorf("parameter until: %w", err)
+	}
+	switch {
+	case from == "":
+		begin = end
+	case !end.Before(begin):
+	case until == "":
+		end = begin
+	default:
+		err = fmt.Errorf("parameter until: %s is before from, %s", end.UTC().Format(time.RFC3339), begin.UTC().Format(time.RFC3339))
+	}
+	return begin, end, err
 }
 
 // parseMoment reads a time that nanoseconds since 1970 can express.

@@ -1,46 +1,50 @@
 package ingest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
+	"connectrpc.com/connect"
+
+	"github.com/kilndb/kiln/distributor/body"
 	"github.com/kilndb/kiln/distributor/ingest/jfr"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
 	"github.com/kilndb/kiln/tenant"
 )
 
-// read returns the profiles in the body of a request. None of them must be used after b was released.
-func (p *params) read(b *buffers, body []byte, limits tenant.Limits) ([]Upload, error) {
-	f := parts{profile: body}
+// read returns the profiles in the body of a request. None of them must be used after a was released.
+func (p *params) read(a *body.Arena, content []byte, limits tenant.Limits) ([]Upload, error) {
+	f := parts{profile: content}
 	if p.form {
+		var err error
+		if body.Gzipped(content) {
+			if content, err = a.Inflate(content); err != nil {
+				return nil, err
+			}
+		}
 		name := "profile"
 		if p.format == formatJFR {
 			name = "jfr"
 		}
-		var err error
-		if f, err = b.readForm(body, p.boundary, name); err != nil {
-			return nil, &statusError{http.StatusBadRequest, err}
+		if f, err = readForm(a, content, p.boundary, name); err != nil {
+			return nil, badRequest(err)
 		}
 	}
-	if p.format != formatPprof && gzipped(f.profile) {
+	if p.format != formatPprof && body.Gzipped(f.profile) {
 		var err error
-		if f.profile, err = inflate(&b.inflatedPart, f.profile, b.hold, limits); err != nil {
+		if f.profile, err = a.Inflate(f.profile); err != nil {
 			return nil, err
 		}
 	}
 	if len(f.profile) == 0 {
-		return nil, statusErrorf(http.StatusBadRequest, "the profile is empty")
+		return nil, body.Errorf(http.StatusBadRequest, "the profile is empty")
 	}
-	uploads, err := p.profiles(f, limits)
-	if e := new(statusError); errors.As(err, &e) {
-		return nil, err
-	}
+	uploads, err := p.profiles(a, f, limits)
 	if err != nil {
-		return nil, &statusError{http.StatusBadRequest, fmt.Errorf("format %s: %w", p.format, err)}
+		return nil, badRequest(fmt.Errorf("format %s: %w", p.format, err))
 	}
 	for i := range uploads {
 		uploads[i].Start = p.from.UnixNano()
@@ -48,8 +52,16 @@ func (p *params) read(b *buffers, body []byte, limits tenant.Limits) ([]Upload, 
 	return uploads, nil
 }
 
+// badRequest returns an error with a status: its own, or that of a bad request.
+func badRequest(err error) error {
+	if errors.As(err, new(*body.Error)) || errors.As(err, new(*connect.Error)) {
+		return err
+	}
+	return body.Errorf(http.StatusBadRequest, "%w", err)
+}
+
 // profiles reads the profiles in what a request carries.
-func (p *params) profiles(f parts, limits tenant.Limits) ([]Upload, error) {
+func (p *params) profiles(a *body.Arena, f parts, limits tenant.Limits) ([]Upload, error) {
 	switch p.format {
 	case formatPprof:
 		return []Upload{{
@@ -57,7 +69,7 @@ func (p *params) profiles(f parts, limits tenant.Limits) ([]Upload, error) {
 			Fix: fixOf(p.spy, f.config, limits.MaxProfileBytes),
 		}}, nil
 	case formatJFR:
-		return p.recording(f, limits)
+		return p.recording(a, f, limits)
 	case formatSpeedscope:
 		builds, err := parseSpeedscope(f.profile, p.app, p.sampleRate, limits)
 		var uploads []Upload
@@ -77,14 +89,14 @@ func (p *params) profiles(f parts, limits tenant.Limits) ([]Upload, error) {
 }
 
 // stacks reads a format of stacks and values.
-func (p *params) stacks(parse func(*stacks, []byte) error, body []byte, limits tenant.Limits) ([]Upload, error) {
+func (p *params) stacks(parse func(*stacks, []byte) error, content []byte, limits tenant.Limits) ([]Upload, error) {
 	app, kind, err := parseApp(p.app)
 	if err != nil {
 		return nil, err
 	}
 	s := newStacks(profile.NewBuilder(), limits)
 	scale := kind.columns(s.Builder, p.sampleRate)
-	if err := parse(s, body); err != nil {
+	if err := parse(s, content); err != nil {
 		return nil, err
 	}
 	if err := s.Scale(scale); err != nil {
@@ -94,16 +106,15 @@ func (p *params) stacks(parse func(*stacks, []byte) error, body []byte, limits t
 }
 
 // recording reads a recording of the Java Flight Recorder.
-func (p *params) recording(f parts, limits tenant.Limits) ([]Upload, error) {
+func (p *params) recording(a *body.Arena, f parts, limits tenant.Limits) ([]Upload, error) {
 	o := jfr.Options{Period: 1e9 / defaultSampleRate, Limits: pprof.LimitsOf(limits)}
 	if p.sampleRate > 0 {
 		o.Period = 1e9 / int64(p.sampleRate)
 	}
 	if len(f.labels) > 0 {
 		var err error
-		if gzipped(f.labels) {
-			limits.MaxRequestBytes = min(limits.MaxRequestBytes, maxLabels)
-			if f.labels, err = inflate(new(bytes.Buffer), f.labels, uncounted, limits); err != nil {
+		if body.Gzipped(f.labels) {
+			if f.labels, err = a.InflateTo(maxLabels, f.labels); err != nil {
 				return nil, fmt.Errorf("part labels: %w", err)
 			}
 		}

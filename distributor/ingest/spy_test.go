@@ -118,20 +118,17 @@ func TestHyphensInTypesAreUnderscores(t *testing.T) {
 func TestAPanicOfAReaderIsTheFaultOfTheBody(t *testing.T) {
 	h := NewHandler(&shelf{}, func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() }, time.Now, slog.New(slog.DiscardHandler))
 	// No buffers: inflating panics.
-	_, err := h.read(t.Context(), &params{format: formatJFR}, nil, []byte(gzipOf("x")), tenant.DefaultLimits())
-	if status, code := statusOf(err); status != http.StatusBadRequest || code != "invalid_argument" || strings.Contains(err.Error(), "goroutine") {
+	_, err := h.read(t.Context(), "acme", &params{format: formatJFR}, nil, []byte(gzipOf("x")), tenant.DefaultLimits())
+	if status, code := statusOf(err); !errors.Is(err, ErrPanic) || status != http.StatusBadRequest || code != "invalid_argument" || strings.Contains(err.Error(), "goroutine") {
 		t.Errorf("status %d %s: %v", status, code, err)
 	}
 }
 
 func TestReadingWaitsForItsTurn(t *testing.T) {
 	h := NewHandler(&shelf{}, func(tenant.ID) tenant.Limits { return tenant.DefaultLimits() }, time.Now, slog.New(slog.DiscardHandler))
-	for range cap(h.slots) {
-		h.slots <- struct{}{}
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := h.read(ctx, &params{format: formatGroups}, nil, []byte("main 1"), tenant.DefaultLimits())
+	_, err := h.read(ctx, "acme", &params{format: formatGroups}, nil, []byte("main 1"), tenant.DefaultLimits())
 	if status, _ := statusOf(err); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d: %v", status, err)
 	}

@@ -47,10 +47,11 @@ func BenchmarkDecode(b *testing.B) {
 	lim.MaxProfileBytes = 64 << 20
 	x := newExporter(&keeper{})
 	fill := func(body []byte, isJSON bool, p *profile.Profile) {
-		e, err := x.decode(b.Context(), body, lim, isJSON)
+		e, release, err := x.decode(b.Context(), "acme", body, lim, isJSON)
 		if err != nil {
 			b.Fatal(err)
 		}
+		defer release()
 		uploads, _ := x.split(e, &identities{body: body}, lim)
 		p.Reset()
 		if err := uploads[0].Fill(p); err != nil {
@@ -75,10 +76,11 @@ func BenchmarkDecode(b *testing.B) {
 		report(b, proto)
 	})
 	b.Run("otlp fill alone", func(b *testing.B) {
-		e, err := x.decode(b.Context(), proto, lim, false)
+		e, release, err := x.decode(b.Context(), "acme", proto, lim, false)
 		if err != nil {
 			b.Fatal(err)
 		}
+		defer release()
 		uploads, _ := x.split(e, &identities{body: proto}, lim)
 		for b.Loop() {
 			p.Reset()
@@ -108,7 +110,7 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkGuard(b *testing.B) {
 	body, s := ebpf(10_000).Proto(), newShape()
 	for b.Loop() {
-		if err := s.check(body, 64<<20); err != nil {
+		if _, err := s.check(body, 64<<20); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -25,9 +26,9 @@ type Upload struct {
 	Labels labels.Labels
 	// ID is the same when the same request is sent again.
 	ID profile.ID
-	// Fill fills a profile that was Reset, with references that are all valid. It may be called until Store returns, also
-	// beside the Fill of others. Its errors are those of a pprof.Decoder. It holds on to the decoded request: a Store may
-	// set it to nil.
+	// Fill fills a profile that was Reset, with references that are all valid. It may be called once, until Store returns, also
+	// beside the Fill of others. Its errors are those of a pprof.Decoder. It holds on to the decoded request until it
+	// was called.
 	Fill func(*profile.Profile) error
 }
 
@@ -37,6 +38,12 @@ type Store interface {
 	// whose message says what is wrong; the Retry-After of its Meta, if any, is passed on. size is that of the request as
 	// it came.
 	Store(ctx context.Context, id tenant.ID, size int, uploads []Upload) []error
+	// Turn waits until a request may be decoded; done is called when it is. Where the context ends before, the error is a
+	// *connect.Error.
+	Turn(ctx context.Context, id tenant.ID) (done func(), err error)
+	// Hold counts memory that a request takes beside its body over HTTP, until release is called, which may be done from any
+	// goroutine. Where there is no room the error wraps a *connect.Error.
+	Hold(id tenant.ID, bytes int) (release func(), err error)
 	// Check refuses labels that no series of a tenant may have.
 	Check(series labels.Labels, lim tenant.Limits) error
 	// Discard counts profiles that are not handed over because of what is in them, or requests that are too large.
@@ -51,6 +58,8 @@ var (
 	ErrTooLarge = errors.New("the request is too large")
 	// ErrTooMany is returned when a request has too many profiles.
 	ErrTooMany = errors.New("too many profiles")
+	// ErrPanic is returned when a request cannot be decoded through a mistake of ours.
+	ErrPanic = errors.New("an error of the server")
 )
 
 // capture is a profile of a request: what is stored of it, or why nothing is.
@@ -65,8 +74,7 @@ type exporter struct {
 	store   Store
 	limits  func(tenant.ID) tenant.Limits
 	shape   *shape
-	slots   chan struct{} // one for each request that is being decoded
-	fillers sync.Pool     // of *filler
+	fillers sync.Pool // of *filler
 	log     *slog.Logger
 }
 
@@ -76,12 +84,14 @@ const maxKept = 4 << 20
 // export stores the profiles of a request and returns the encoded answer. The errors are *connect.Error.
 func (x *exporter) export(ctx context.Context, id tenant.ID, body []byte, size int, isJSON bool) ([]byte, error) {
 	lim := x.limits(id)
-	e, err := x.decode(ctx, body, lim, isJSON)
+	e, release, err := x.decode(ctx, id, body, lim, isJSON)
 	if err != nil {
 		x.store.Discard(err, 1)
 		return nil, refused(err)
 	}
+	defer release()
 	uploads, captures := x.split(e, &identities{body: body}, lim)
+	afterAll(uploads, release)
 	if len(uploads) > lim.MaxSeriesPerRequest {
 		err := fmt.Errorf("%w: the request has more than the limit of %d, counting those of each service", ErrTooMany, lim.MaxSeriesPerRequest)
 		x.store.Discard(err, len(captures))
@@ -110,29 +120,55 @@ func refused(err error) *connect.Error {
 	return connect.NewError(connect.CodeInvalidArgument, err)
 }
 
-// decode decodes a request, after a look at how much memory that will take. A panic is a mistake of the decoder that
-// some request brought to light: that request fails, the process goes on.
-func (x *exporter) decode(ctx context.Context, body []byte, lim tenant.Limits, isJSON bool) (e *export, err error) {
-	select {
-	case x.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("wait for a decoder: %w", ctx.Err()))
+// afterAll has done called when the last of uploads was filled, which is when nobody needs the decoded request any more.
+func afterAll(uploads []Upload, done func()) {
+	left := new(atomic.Int64)
+	left.Store(int64(len(uploads)))
+	for i := range uploads {
+		fill := uploads[i].Fill
+		uploads[i].Fill = func(p *profile.Profile) error {
+			err := fill(p)
+			if fill = nil; left.Add(-1) == 0 {
+				done()
+			}
+			return err
+		}
 	}
+}
+
+// decode decodes a request, after a look at how much memory that will take: it is held until release is called, which may be done
+// more than once. A panic is a mistake of the decoder that some request brought to light: that request fails, the process goes on.
+func (x *exporter) decode(ctx context.Context, id tenant.ID, body []byte, lim tenant.Limits, isJSON bool) (e *export, release func(), err error) {
+	done, err := x.store.Turn(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	held := func() {}
 	defer func() {
-		<-x.slots
+		done()
 		if p := recover(); p != nil {
 			x.log.Error("panic while a request was decoded", "panic", p, "stack", string(debug.Stack()))
-			err = connect.NewError(connect.CodeInternal, errors.New("the request could not be decoded: an error of the server"))
+			err = connect.NewError(connect.CodeInternal, fmt.Errorf("the request could not be decoded: %w", ErrPanic))
+		}
+		if err != nil {
+			held()
 		}
 	}()
 	check := x.shape.check
 	if isJSON {
 		check = checkJSON
 	}
-	if err := check(body, lim.MaxRequestBytes); err != nil {
-		return nil, err
+	size, err := check(body, lim.MaxRequestBytes)
+	if err != nil {
+		return nil, nil, err
 	}
-	return decodeExport(body, isJSON)
+	free, err := x.store.Hold(id, size)
+	if err != nil {
+		return nil, nil, err
+	}
+	held = sync.OnceFunc(free)
+	e, err = decodeExport(body, isJSON)
+	return e, held, err
 }
 
 // split returns the profiles of a request, and of each what is to be stored. It ends soon after the uploads are more

@@ -8,8 +8,11 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
 
 	"github.com/kilndb/kiln/distributor/otlp/otlptest"
 	"github.com/kilndb/kiln/labels"
@@ -24,6 +27,11 @@ var at = time.Unix(1_770_000_000, 123)
 type keeper struct {
 	profiles  []stored
 	discarded []error
+	full      bool         // there is no room for anything
+	turns     atomic.Int64 // that are not done
+	held      atomic.Int64 // bytes
+	most      int64        // that were held
+	left      int64        // held when all profiles were filled
 	// answer replaces the result of a profile that was filled.
 	answer func(Upload) error
 }
@@ -40,6 +48,9 @@ func (k *keeper) Store(_ context.Context, _ tenant.ID, _ int, uploads []Upload) 
 	results := make([]error, len(uploads))
 	p := &profile.Profile{}
 	for i, u := range uploads {
+		if n := k.turns.Load(); n != 0 {
+			panic("there are turns that are not done")
+		}
 		p.Reset()
 		if results[i] = u.Fill(p); results[i] != nil {
 			continue
@@ -49,7 +60,24 @@ func (k *keeper) Store(_ context.Context, _ tenant.ID, _ int, uploads []Upload) 
 		}
 		k.profiles = append(k.profiles, stored{u.Labels.String(), u.ID, p.TimeNanos, describe(p)})
 	}
+	k.left = k.held.Load()
 	return results
+}
+
+func (k *keeper) Turn(ctx context.Context, _ tenant.ID) (func(), error) {
+	if ctx.Err() != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, ctx.Err())
+	}
+	k.turns.Add(1)
+	return func() { k.turns.Add(-1) }, nil
+}
+
+func (k *keeper) Hold(_ tenant.ID, bytes int) (func(), error) {
+	if k.full {
+		return nil, connect.NewError(connect.CodeResourceExhausted, errors.New("full"))
+	}
+	k.most = max(k.most, k.held.Add(int64(bytes)))
+	return func() { k.held.Add(int64(-bytes)) }, nil
 }
 
 func (k *keeper) Check(ls labels.Labels, lim tenant.Limits) error {

@@ -57,6 +57,8 @@ func (s prober) probe(p *profile.Profile) {
 
 func (s prober) Check(ls labels.Labels, lim tenant.Limits) error { return (&keeper{}).Check(ls, lim) }
 func (s prober) Discard(error, int)                              {}
+func (s prober) Turn(context.Context, tenant.ID) (func(), error) { return func() {}, nil }
+func (s prober) Hold(tenant.ID, int) (func(), error)             { return func() {}, nil }
 
 func FuzzExport(f *testing.F) {
 	for _, r := range []func() []byte{

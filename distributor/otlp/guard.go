@@ -69,14 +69,20 @@ func newShape() *shape {
 	}).message
 }
 
-// check refuses a message that would take more memory than limit.
-func (s *shape) check(b []byte, limit int) error {
+// check returns what a message takes in memory at most, and refuses one that may take more than limit.
+func (s *shape) check(b []byte, limit int) (size int, err error) {
 	left := limit
-	err := s.walk(b, &left, 0)
-	if err == nil && left < 0 {
-		err = fmt.Errorf("%w: decoded it would take more than %d bytes", ErrTooLarge, limit)
+	if err = s.walk(b, &left, 0); err == nil {
+		err = within(left, limit)
 	}
-	return err
+	return limit - left, err
+}
+
+func within(left, limit int) error {
+	if left < 0 {
+		return fmt.Errorf("%w: decoded it would take more than %d bytes", ErrTooLarge, limit)
+	}
+	return nil
 }
 
 // walk takes off left what a message takes, and ends early once nothing is left.
@@ -126,7 +132,7 @@ func (s *shape) walk(b []byte, left *int, depth int) error {
 const objectSize, arraySize, commaSize = 320, 64, 48
 
 // checkJSON is check for JSON. It reads no more than strings and brackets.
-func checkJSON(b []byte, limit int) error {
+func checkJSON(b []byte, limit int) (size int, err error) {
 	depth, left := 0, limit
 	for i := 0; i < len(b) && left >= 0; i++ {
 		left--
@@ -137,7 +143,7 @@ func checkJSON(b []byte, limit int) error {
 			i = end
 		case '{', '[':
 			if depth++; depth > 2*maxDepth { // an object and a list for each message
-				return fmt.Errorf("%w: messages are nested more than %d deep", ErrMalformed, maxDepth)
+				return 0, fmt.Errorf("%w: messages are nested more than %d deep", ErrMalformed, maxDepth)
 			}
 			if b[i] == '{' {
 				left -= objectSize
@@ -150,10 +156,7 @@ func checkJSON(b []byte, limit int) error {
 			left -= commaSize
 		}
 	}
-	if left < 0 {
-		return fmt.Errorf("%w: decoded it would take more than %d bytes", ErrTooLarge, limit)
-	}
-	return nil
+	return limit - left, within(left, limit)
 }
 
 // stringEnd returns where the string that begins at i ends: the place of its quote, or the end of b.

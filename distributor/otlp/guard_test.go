@@ -52,7 +52,7 @@ func TestTheGuardKnowsWhatRequestsTake(t *testing.T) {
 	for name, body := range amplified(20_000) {
 		low, high := 0, 1<<30 // the smallest limit that lets it pass
 		for low < high {
-			if middle := (low + high) / 2; s.check(body, middle) == nil {
+			if middle := (low + high) / 2; errOf(s.check(body, middle)) == nil {
 				high = middle
 			} else {
 				low = middle + 1
@@ -66,7 +66,7 @@ func TestTheGuardKnowsWhatRequestsTake(t *testing.T) {
 			t.Errorf("%s: %d bytes take %d, more than %d", name, len(body), taken, high)
 		}
 		_ = err // whether it is in order does not matter here
-		if err := s.check(body, high/2); !errors.Is(err, ErrTooLarge) {
+		if err := errOf(s.check(body, high/2)); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%s: %v, want it too large", name, err)
 		}
 	}
@@ -90,7 +90,7 @@ func TestTheGuardOfJSONKnowsWhatRequestsTake(t *testing.T) {
 	} {
 		low, high := 0, 1<<30
 		for low < high {
-			if middle := (low + high) / 2; checkJSON([]byte(body), middle) == nil {
+			if middle := (low + high) / 2; errOf(checkJSON([]byte(body), middle)) == nil {
 				high = middle
 			} else {
 				low = middle + 1
@@ -112,19 +112,19 @@ func TestTheGuardLetsRealRequestsPass(t *testing.T) {
 	s := newShape()
 	for _, samples := range []int{1, 100, 16_000} {
 		r := ebpf(samples)
-		if err := s.check(r.Proto(), 32<<20); err != nil {
+		if err := errOf(s.check(r.Proto(), 32<<20)); err != nil {
 			t.Errorf("%d samples: %v", samples, err)
 		}
-		if err := checkJSON(r.JSON(), 64<<20); err != nil {
+		if err := errOf(checkJSON(r.JSON(), 64<<20)); err != nil {
 			t.Errorf("%d samples as JSON: %v", samples, err)
 		}
 	}
-	if err := s.check(nil, 1<<20); err != nil {
+	if err := errOf(s.check(nil, 1<<20)); err != nil {
 		t.Errorf("an empty request: %v", err)
 	}
 	r := otlptest.New()
 	r.Resource("service.name", "a", "list", []any{[]any{[]any{"deep"}}}, "map", map[string]any{"a": map[string]any{"b": "c"}})
-	if err := s.check(r.Proto(), 1<<20); err != nil {
+	if err := errOf(s.check(r.Proto(), 1<<20)); err != nil {
 		t.Errorf("nested attributes: %v", err)
 	}
 }
@@ -140,17 +140,19 @@ func TestDeepNestingIsRefused(t *testing.T) {
 		"of a resource":     nested(deep, 1, 1, 1, 2),
 		"in the dictionary": nested(deep, 2, 6, 2),
 	} {
-		if err := newShape().check(body, 64<<20); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "deep") {
+		if err := errOf(newShape().check(body, 64<<20)); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "deep") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for _, open := range []string{`{"arrayValue":{"values":[`, `[`, `{"a":`} {
 		body := fmt.Sprintf(`{"resourceProfiles":[{"resource":{"attributes":[{"value":%s`, strings.Repeat(open, levels))
-		if err := checkJSON([]byte(body), 1<<40); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "deep") {
+		if err := errOf(checkJSON([]byte(body), 1<<40)); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "deep") {
 			t.Errorf("JSON %s: %v", open, err)
 		}
 	}
-	if err := checkJSON([]byte(`{"a":"{{{[[[\"{{{","b":"\\"}`+strings.Repeat(" ", 10)), 1<<20); err != nil {
+	if err := errOf(checkJSON([]byte(`{"a":"{{{[[[\"{{{","b":"\\"}`+strings.Repeat(" ", 10)), 1<<20)); err != nil {
 		t.Errorf("brackets in texts: %v", err)
 	}
 }
+
+func errOf(_ int, err error) error { return err }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/kilndb/kiln/distributor/body"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -45,7 +45,6 @@ type Handler struct {
 func NewHandler(store Store, limits func(tenant.ID) tenant.Limits, log *slog.Logger) *Handler {
 	return &Handler{log: log, exporter: exporter{
 		store: store, limits: limits, shape: newShape(), log: log,
-		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		fillers: sync.Pool{New: func() any { return new(filler) }},
 	}}
 }
@@ -81,16 +80,28 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, isJSON bool) ([]b
 	if err := checkVersion(r.Header.Values(versionHeader)); err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	b := getBuffers()
-	defer b.release()
-	body, size, err := b.read(w, r, h.exporter.limits(id))
+	a := body.NewArena(r, h.exporter.limits(id))
+	defer a.Release()
+	content, size, err := a.Read(w, r)
 	if err != nil {
-		if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrMalformed) {
-			h.exporter.store.Discard(err, 1)
-		}
-		return nil, err
+		return nil, h.unread(err)
 	}
-	return h.exporter.export(r.Context(), id, body, size, isJSON)
+	return h.exporter.export(r.Context(), id, content, size, isJSON)
+}
+
+// unread returns the error of a body that could not be read. Senders try again after 503, but not after 408.
+func (h *Handler) unread(err error) error {
+	e := new(body.Error)
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Status {
+	case http.StatusRequestTimeout:
+		return connect.NewError(connect.CodeUnavailable, errors.New(e.Error()))
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		h.exporter.store.Discard(err, 1)
+	}
+	return err
 }
 
 func noTenant() error {
@@ -110,18 +121,18 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, isJSON bool, err 
 		marshal = protojson.Marshal
 	}
 	message.Message = strings.ToValidUTF8(message.Message, "\uFFFD")
-	body, err := marshal(message)
+	answer, err := marshal(message)
 	if err != nil {
 		panic(err) // a number and a text: cannot fail
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	_, _ = w.Write(answer)
 }
 
 // statusOf returns the HTTP status of an error. Senders try again after 429 and 503.
 func statusOf(err *connect.Error) int {
-	if e := new(statusError); errors.As(err, &e) {
-		return e.status
+	if e := new(body.Error); errors.As(err, &e) {
+		return e.Status
 	}
 	if errors.Is(err, ErrTooLarge) {
 		return http.StatusRequestEntityTooLarge
@@ -166,8 +177,7 @@ func (h *Handler) call(ctx context.Context, req *connect.Request[message]) (*con
 	if !ok {
 		return nil, noTenant()
 	}
-	body := req.Msg.bytes
-	reply, err := h.exporter.export(ctx, id, body, len(body), false)
+	reply, err := h.answer(ctx, id, req.Msg.bytes)
 	if err == nil {
 		return connect.NewResponse(&message{reply}), nil
 	}
@@ -180,6 +190,17 @@ func (h *Handler) call(ctx context.Context, req *connect.Request[message]) (*con
 		e.AddDetail(detail)
 	}
 	return nil, e
+}
+
+// answer is export for a message, which nobody has counted since it was taken out of its envelope.
+func (h *Handler) answer(ctx context.Context, id tenant.ID, message []byte) ([]byte, error) {
+	release, err := h.exporter.store.Hold(id, len(message))
+	if err != nil {
+		h.exporter.store.Discard(err, 1)
+		return nil, err
+	}
+	defer release()
+	return h.exporter.export(ctx, id, message, len(message), false)
 }
 
 // message is a message that is not decoded yet.

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -168,6 +169,18 @@ func TestHTTPRefuses(t *testing.T) {
 	}
 }
 
+// A body that did not arrive is worth another try.
+func TestBrokenBodiesAreSentAgain(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, Path, io.MultiReader(strings.NewReader("half"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	r.Header.Set("Content-Type", protobuf)
+	w := httptest.NewRecorder()
+	k := &keeper{}
+	newHandler(k).ServeHTTP(w, r.WithContext(tenant.NewContext(r.Context(), "acme")))
+	if s := statusIn(t, w); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" || codes.Code(s.Code) != codes.Unavailable || len(k.discarded) > 0 {
+		t.Errorf("%d %s %v, discarded %v", w.Code, w.Header(), s, k.discarded)
+	}
+}
+
 // three is a request of three profiles of which the second is bad.
 func three() *otlptest.Request {
 	r := otlptest.New()
@@ -282,6 +295,38 @@ func TestLongListsOfFailuresAreCut(t *testing.T) {
 	}
 	if m := r.PartialSuccess().ErrorMessage(); strings.Count(m, "bad") != maxLines || !strings.HasSuffix(m, "; and 168 more") {
 		t.Errorf("%s", m)
+	}
+}
+
+// What a request takes decoded is counted until its last profile was filled, a message of gRPC until it is answered.
+func TestMemoryIsHeld(t *testing.T) {
+	k := &keeper{}
+	body := three().Proto()
+	if w := post(newHandler(k), body, "Content-Type", protobuf); w.Code != http.StatusOK {
+		t.Fatalf("%d %q", w.Code, w.Body)
+	}
+	if k.most < int64(len(body)) || k.left != 0 || k.held.Load() != 0 {
+		t.Errorf("over HTTP: %d bytes at most, %d once all was filled, %d in the end", k.most, k.left, k.held.Load())
+	}
+	if _, err := dial(t, newHandler(k)).Export(t.Context(), three().Export()); err != nil {
+		t.Fatal(err)
+	}
+	if k.left != int64(len(body)) || k.held.Load() != 0 {
+		t.Errorf("over gRPC: %d bytes once all was filled, want the message of %d; %d in the end", k.left, len(body), k.held.Load())
+	}
+	// Also where profiles are never filled, or nothing is decoded.
+	for _, body := range [][]byte{otlptest.New().Proto(), body[:len(body)-3]} {
+		post(newHandler(k), body, "Content-Type", protobuf)
+		if k.held.Load() != 0 {
+			t.Errorf("%d bytes are held for ever", k.held.Load())
+		}
+	}
+	k = &keeper{full: true}
+	if w := post(newHandler(k), body, "Content-Type", protobuf); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" || len(k.discarded) != 1 {
+		t.Errorf("without room: %d %s, discarded %v", w.Code, w.Header(), k.discarded)
+	}
+	if _, err := dial(t, newHandler(k)).Export(t.Context(), three().Export()); grpcstatus.Code(err) != codes.ResourceExhausted {
+		t.Errorf("without room: %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,6 +61,7 @@ type Node struct {
 	cancel  context.CancelFunc
 	done    chan error
 	client  *http.Client
+	hangups chan os.Signal
 }
 
 // Whole starts a node with every role on a directory of its own and waits until it is ready. Change may
@@ -95,10 +97,10 @@ func (c *Cluster) StartAll(cfgs ...node.Config) (nodes []*Node) {
 
 func (c *Cluster) open(cfg node.Config) *Node {
 	c.t.Helper()
-	n := &Node{cluster: c, cfg: cfg, dials: &dials{Network: c.net}, done: make(chan error, 1)}
+	n := &Node{cluster: c, cfg: cfg, dials: &dials{Network: c.net}, done: make(chan error, 1), hangups: make(chan os.Signal, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	env := node.Env{Log: c.log.With("node", cfg.HTTP), Network: n.dials}
+	env := node.Env{Log: c.log.With("node", cfg.HTTP), Network: n.dials, Hangups: n.hangups}
 	if c.Bucket != nil {
 		env.Bucket = shared{c.Bucket}
 	}
@@ -183,6 +185,9 @@ func (n *Node) Restart() *Node {
 	n.Stop()
 	return n.cluster.Start(n.cfg)
 }
+
+// Hangup has the node read its limits file again.
+func (n *Node) Hangup() { n.hangups <- syscall.SIGHUP }
 
 // URL is the node's address for Client.
 func (n *Node) URL() string { return "http://" + n.cfg.HTTP }

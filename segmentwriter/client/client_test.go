@@ -26,9 +26,11 @@ import (
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/corpus"
 	"github.com/kilndb/kiln/profile/oracle"
+	"github.com/kilndb/kiln/profile/pprof"
 	"github.com/kilndb/kiln/segmentwriter"
 	"github.com/kilndb/kiln/segmentwriter/client"
 	. "github.com/kilndb/kiln/segmentwriter/segmentwritertest"
+	"github.com/kilndb/kiln/tenant"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -310,6 +312,28 @@ func TestNothingIsLostBetweenProcesses(t *testing.T) {
 		if got != want || name != "none" && len(want) < 100 {
 			t.Errorf("%s: stored\n%s, in one process\n%s", name, got, want)
 		}
+	}
+}
+
+// A profile that a distributor took may be longer once it is encoded for the way.
+func TestWhatOneProcessTakesAnotherDoes(t *testing.T) {
+	cfg := Config()
+	lim := tenant.DefaultLimits()
+	cfg.Limits = func(tenant.ID) tenant.Limits { return lim }
+	var samples []Sample
+	for i := range 1000 {
+		samples = append(samples, Sample{Stack: fmt.Sprint("f", i%10, ";g", i), Values: []int64{1<<62/1000 + int64(i)}})
+	}
+	p := Profile(1, []string{"cpu:nanoseconds"}, samples...)
+	p.Wire = 0
+	lim.MaxProfileBytes = len(pprof.Append(nil, p)) - 1
+	w := Open(t, cfg)
+	if err := push(t, to(t, serve(t, segmentwriter.NewService(w.Writer))), p, profile.ID{1}); err != nil {
+		t.Error(err)
+	}
+	lim.MaxProfileBytes /= 8
+	if err := push(t, to(t, serve(t, segmentwriter.NewService(w.Writer))), p, profile.ID{2}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Errorf("one that no distributor would have taken: %v", err)
 	}
 }
 
