@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
@@ -307,6 +308,38 @@ func TestAJobOfWhichNothingIsLeft(t *testing.T) {
 			if !strings.HasPrefix(key, "snapshots/") {
 				t.Errorf("%s is left", key)
 			}
+		}
+	})
+}
+
+// Of a block it is known which series it has, so that a deletion of others does not touch it.
+func TestABlockWithoutDeletedSeriesStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		if _, err := h.register(planted(t, time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(12 * time.Second)
+		synctest.Wait()
+		before := h.entries("a")
+		objects := func(selector string) uint64 {
+			t.Helper()
+			answer, err := h.server.Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "a", Selector: selector}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer.Msg.GetDeletion().GetObjects()
+		}
+		for _, selector := range []string{`{team="nobody"}`, `{service_name=~"no.*"}`, `{team="nobody",pod=~".+"}`} {
+			if got := objects(selector); got != 0 {
+				t.Errorf("%s is in %d objects", selector, got)
+			}
+		}
+		if got := h.entries("a"); !proto.Equal(got[0], before[0]) {
+			t.Errorf("the entry became %v", got)
+		}
+		if got := objects(`{team=~"nobody"}`); got != 1 { // which nobody knows without looking
+			t.Errorf("what may be there is in %d objects", got)
 		}
 	})
 }

@@ -2,6 +2,9 @@ package metastore
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +15,7 @@ import (
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore/fsm"
+	"github.com/kilndb/kiln/metastore/index"
 )
 
 func (r *running) delete(tenant string) (*adminv1.Deletion, error) {
@@ -112,6 +116,10 @@ func TestOnlyWhatAllMembersUnderstandIsWritten(t *testing.T) {
 			t.Errorf("%T is written with version %d", cmd.GetBody(), v)
 		}
 	}
+	selecting := &storagev1.DropData{Drops: []*storagev1.Drop{{Tenant: "a"}, {Tenant: "a", Selector: `{pod="1"}`}}}
+	if v := fsm.VersionOf(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: selecting}}); v != 3 {
+		t.Errorf("DropData by a selector is written with version %d", v)
+	}
 	m := newMembers(time.Minute)
 	announce := func(node, id string, version uint32) {
 		member := &metastorev1.Member{Node: node, Metastore: &metastorev1.GroupMember{Id: id, CommandVersion: version}}
@@ -132,6 +140,81 @@ func TestOnlyWhatAllMembersUnderstandIsWritten(t *testing.T) {
 	expect("one", 1)
 	announce("n3", "two", 0) // a build that did not announce it
 	expect("two", 1)
+	announce("n4", "three", 3)
+	announce("n5", "four", 2)
+	for want, ids := range map[uint32][]string{3: {"three"}, 2: {"three", "four"}, 1: {"three", "four", "two"}} {
+		if got := leastVersion(ids, m.commandVersion); got != want {
+			t.Errorf("%v understand %d, want %d", ids, got, want)
+		}
+	}
+}
+
+// What is hidden waits to be rewritten, and only so many selectors may wait in one dataset. One that comes again counts once.
+func TestSelectorsOfADatasetAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serving(t, t.TempDir(), &deletions{})
+		r.mustAdd(segment(newID(), 1, dataset{"a", "db", 1, 2}, dataset{"a", "web", 1, 2}))
+		remove := func(selector string, service *string) (*adminv1.Deletion, error) {
+			answer, err := r.Deletions().Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "a", Service: service, Selector: selector}))
+			if err != nil {
+				return nil, err
+			}
+			return answer.Msg.GetDeletion(), nil
+		}
+		web := "web"
+		for i := range index.MaxExcluded {
+			if _, err := remove(fmt.Sprintf(`{pod="%d"}`, i), &web); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := remove(`{pod="one too many"}`, nil)
+		if connect.CodeOf(err) != connect.CodeResourceExhausted || !strings.Contains(err.Error(), "MaxExcluded") || !strings.Contains(err.Error(), `"web"`) {
+			t.Errorf("one too many: %v", err)
+		}
+		d, err := remove(`{ pod = '7', }`, &web)
+		if err != nil || d.GetObjects() != 1 || d.GetSelector() != `{pod="7"}` {
+			t.Errorf("one that is there: %v, %v", d, err)
+		}
+		excluded := func() (n []int) {
+			for _, m := range r.entries(t) {
+				for _, d := range m.GetDatasets() {
+					n = append(n, len(d.GetExcluded()))
+				}
+			}
+			return n
+		}
+		if got := excluded(); !slices.Equal(got, []int{0, index.MaxExcluded}) {
+			t.Errorf("datasets carry %v selectors", got)
+		}
+		jobs := r.poll("w", 1, 30*time.Second)
+		if err := r.complete("w", jobs[0], merged(jobs[0])); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := remove(`{pod="one too many"}`, nil); err != nil || !slices.Equal(excluded(), []int{1, 1}) {
+			t.Errorf("after the rewriting: %v, %v", err, excluded())
+		}
+	})
+}
+
+// Nobody registers an object that hides something: only the index says so.
+func TestNewObjectsHideNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serving(t, t.TempDir(), &deletions{})
+		m := segment(newID(), 1, dataset{"a", "web", 1, 2})
+		hiding := hide(m, `{pod="1"}`, []string{"a/web"})
+		if err := r.add(hiding); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("a segment that hides series: %v", err)
+		}
+		r.mustAdd(m)
+		job := r.poll("w", 1, 30*time.Second)[0]
+		outputs := merged(job)
+		if err := r.complete("w", job, []*storagev1.BlockMeta{hide(outputs[0], `{pod="1"}`, []string{"a/web"})}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("an output that hides series: %v", err)
+		}
+		if err := r.complete("w", job, outputs); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestTheStateHashIsServed(t *testing.T) {

@@ -35,17 +35,25 @@ func (m *Metastore) understood() uint32 {
 	if err != nil {
 		return logged
 	}
-	least, t := uint32(fsm.Version), m.term.Load()
+	t := m.term.Load()
+	return max(logged, leastVersion(ids, func(id string) uint32 {
+		switch {
+		case id == m.node.ID():
+			return fsm.Version
+		case t == nil:
+			return 1
+		}
+		return t.members.commandVersion(id)
+	}))
+}
+
+// leastVersion returns the version of the command set that all of a group understand.
+func leastVersion(ids []string, understands func(id string) uint32) uint32 {
+	least := uint32(fsm.Version)
 	for _, id := range ids {
-		if id == m.node.ID() {
-			continue
-		}
-		if t == nil {
-			return logged
-		}
-		least = min(least, t.members.commandVersion(id))
+		least = min(least, understands(id))
 	}
-	return max(least, logged)
+	return least
 }
 
 // propose sends a command through the log and returns its result.
