@@ -12,8 +12,10 @@ import (
 	"connectrpc.com/connect"
 
 	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
+	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/metastore/compaction"
 	"github.com/kilndb/kiln/metastore/fsm"
 	"github.com/kilndb/kiln/metastore/index"
 )
@@ -192,6 +194,56 @@ func TestSelectorsOfADatasetAreBounded(t *testing.T) {
 		}
 		if _, err := remove(`{pod="one too many"}`, nil); err != nil || !slices.Equal(excluded(), []int{1, 1}) {
 			t.Errorf("after the rewriting: %v, %v", err, excluded())
+		}
+	})
+}
+
+// A worker of a build that knows of no exclusions would bring the series back.
+func TestOldWorkersGetNoJobsThatExclude(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serving(t, t.TempDir(), &deletions{})
+		old := &compactionv1.PollRequest{Worker: "old", Capacity: 8, WaitMs: 30_000}
+		r.mustAdd(segment(newID(), 1, dataset{"a", "web", 1, 2}))
+		taken := r.pollAs(old)
+		if len(taken) != 1 {
+			t.Fatalf("jobs before the deletion: %v", taken)
+		}
+		if _, err := r.Deletions().Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "a", Selector: `{pod="1"}`})); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.complete("old", taken[0], merged(taken[0])); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+			t.Errorf("the result of a job that began before: %v", err)
+		}
+		r.mustAdd(segment(newID(), 2, dataset{"a", "web", 1, 2}))
+		jobs := r.pollAs(old)
+		if len(jobs) != 1 || jobs[0].GetShard() != 2 {
+			t.Fatalf("the old worker got %v, want the job without deleted series", jobs)
+		}
+		if err := r.complete("old", jobs[0], merged(jobs[0])); err != nil {
+			t.Fatal(err)
+		}
+		if jobs := r.pollAs(old); len(jobs) != 0 {
+			t.Errorf("the old worker got %v", jobs)
+		}
+		// Nor does it if the deletion comes between the decision and its commit.
+		waiting := r.list().GetJobs()
+		var id string
+		for _, j := range waiting {
+			if j.GetState() == compactionv1.JobState_JOB_STATE_WAITING {
+				id = j.GetId()
+			}
+		}
+		p := &poll{worker: "old"}
+		late := &decision{
+			command: storagev1.AssignJobs{Assignments: []*storagev1.Assignment{{Job: id}}}, polls: map[string]*poll{id: p},
+			jobs: map[string]*storagev1.NewJob{id: {Id: id, Sources: []string{r.entries(t)[0].GetId()}}},
+		}
+		answers, err := newDispatcher(r.Metastore, time.Now()).accepted(late, compaction.Assigned{Assignments: []error{nil}})
+		if err != nil || len(answers) != 0 || id == "" {
+			t.Errorf("the old worker is answered %v (%v) for job %q", answers, err, id)
+		}
+		if jobs := r.poll("new", 8, 30*time.Second); len(jobs) == 0 || jobs[0].GetShard() != 1 {
+			t.Errorf("the new worker got %v", jobs)
 		}
 	})
 }

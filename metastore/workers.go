@@ -42,7 +42,7 @@ func (s workerService) Poll(ctx context.Context, req *connect.Request[compaction
 	if err != nil {
 		return nil, coded(err)
 	}
-	p := &poll{worker: r.GetWorker(), capacity: int(r.GetCapacity()), answer: make(chan []*compactionv1.Assignment, 1)}
+	p := &poll{worker: r.GetWorker(), capacity: int(r.GetCapacity()), excludes: r.GetExcludes(), answer: make(chan []*compactionv1.Assignment, 1)}
 	if !t.dispatch.add(p) {
 		return nil, coded(fmt.Errorf("%w: the term has ended", raftnode.ErrUnavailable))
 	}

@@ -124,7 +124,7 @@ func (e *erasing) delete() {
 
 // work does the jobs that are due, or takes them and is slow.
 func (e *erasing) work(slow bool) (did int) {
-	answer, err := e.index.Poll(e.Context(), connect.NewRequest(&compactionv1.PollRequest{Worker: "w", Capacity: 8, WaitMs: 100}))
+	answer, err := e.index.Poll(e.Context(), connect.NewRequest(&compactionv1.PollRequest{Worker: "w", Capacity: 8, WaitMs: 100, Excludes: true}))
 	if err != nil {
 		e.Fatal(err)
 	}
