@@ -25,6 +25,7 @@ import (
 	"github.com/kilndb/kiln/objstore/memory"
 	"github.com/kilndb/kiln/objstore/objstoretest"
 	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/segmentwriter/segmentwritertest"
 )
 
 // What is planted in the data that is to be deleted. They share no beginning with any other name, so that no encoding
@@ -142,7 +143,7 @@ func (h *house) holding() []string {
 }
 
 func TestDeletedIsGoneFromEveryByte(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := newHouse(t)
 		push := func() {
 			if _, err := h.register(planted(t, time.Now())); err != nil {
@@ -210,7 +211,7 @@ func TestDeletedIsGoneFromEveryByte(t *testing.T) {
 // Series are deleted that share their dataset with others, that are all there is of a service, and that are all there is of a
 // tenant in every object.
 func TestDeletedSeriesAreGoneFromEveryByte(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := newHouse(t)
 		var last *storagev1.BlockMeta
 		push := func() {
@@ -286,7 +287,7 @@ func TestDeletedSeriesAreGoneFromEveryByte(t *testing.T) {
 
 // A job of whose sources nothing is left has no outputs.
 func TestAJobOfWhichNothingIsLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := newHouse(t)
 		h.push("x", 1, "a/web")
 		answer, err := h.server.Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "a", Selector: `{service_name="web"}`}))
@@ -314,7 +315,7 @@ func TestAJobOfWhichNothingIsLeft(t *testing.T) {
 
 // Of a block it is known which series it has, so that a deletion of others does not touch it.
 func TestABlockWithoutDeletedSeriesStays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := newHouse(t)
 		if _, err := h.register(planted(t, time.Now())); err != nil {
 			t.Fatal(err)
@@ -345,7 +346,7 @@ func TestABlockWithoutDeletedSeriesStays(t *testing.T) {
 }
 
 func TestLateDataDoesNotBringBackWhatWasDeleted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := newHouse(t)
 		object, meta := planted(t, time.Now())
 		onlyV, v := segment(t, plantedFunction, 1, "v/web")
@@ -379,7 +380,7 @@ func TestLateDataDoesNotBringBackWhatWasDeleted(t *testing.T) {
 }
 
 func TestRetentionIsByTheTimeOfData(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := &house{t: t, bucket: objstoretest.NewFaulty(memory.New())}
 		h.server = metastoretest.Start(t, h.bucket, metastoretest.Retention(func(tenant, service string) time.Duration {
 			return map[string]time.Duration{"a/web": time.Hour, "a/db": 2 * time.Hour}[tenant+"/"+service]
