@@ -32,11 +32,12 @@ type Rows struct {
 	// Sums are the sums of all values per sample type.
 	Sums []int64
 
-	dataset *Dataset
-	meta    *storagev1.Rows
+	dataset   *Dataset
+	meta      *storagev1.Rows
+	exclusion *Exclusion
 }
 
-func newDataset(r *Reader, m *storagev1.Dataset) *Dataset {
+func newDataset(r *Reader, m *storagev1.Dataset, excluded []labels.Selector) *Dataset {
 	name := func(i uint32) string { return r.meta.Strings[i] }
 	d := &Dataset{
 		Tenant: name(m.GetTenant()), Service: name(m.GetService()), MinTime: m.GetMinTime(), MaxTime: m.GetMaxTime(),
@@ -45,7 +46,7 @@ func newDataset(r *Reader, m *storagev1.Dataset) *Dataset {
 	for _, rows := range m.GetRows() {
 		d.Rows = append(d.Rows, &Rows{
 			Kind: r.kinds[rows.GetKind()], ProfileCount: int(rows.GetProfiles()), SampleCount: int(rows.GetSamples()), Sums: rows.GetSums(),
-			dataset: d, meta: rows,
+			dataset: d, meta: rows, exclusion: newExclusion(excluded, r.kinds[rows.GetKind()]),
 		})
 	}
 	return d

@@ -94,6 +94,11 @@ func decodeFooter(footer []byte, size int64) (*storagev1.BlockMeta, error) {
 	if err := proto.Unmarshal(footer, m); err != nil {
 		return nil, fmt.Errorf("%w: decode footer: %w", ErrCorrupt, err)
 	}
+	for _, d := range m.GetDatasets() {
+		if len(d.GetExcluded()) > 0 {
+			return nil, fmt.Errorf("%w: the footer of object %s says that series were deleted", ErrCorrupt, m.GetId())
+		}
+	}
 	if m.GetSize() != uint64(size) {
 		return nil, fmt.Errorf("%w: object %s has %d bytes, its footer says %d", ErrCorrupt, m.GetId(), size, m.GetSize())
 	}
@@ -186,6 +191,9 @@ func (c *checker) group(i int, g *storagev1.Group) {
 func (c *checker) dataset(i int, d *storagev1.Dataset) {
 	c.ref("tenant of a dataset", d.GetTenant())
 	c.ref("service of a dataset", d.GetService())
+	for _, ref := range d.GetExcluded() {
+		c.ref("selector of deleted series", ref)
+	}
 	if c.err != nil {
 		return
 	}

@@ -29,7 +29,8 @@ const (
 // groups. The caller then Finishes w, or Aborts it if Merge has failed.
 //
 // Of profiles with equal (series, time, id) and of one kind it keeps the first in the order of sources, also if
-// their samples differ: they are the same capture, sent or merged twice. It checks that every dataset and kind has
+// their samples differ: they are the same capture, sent or merged twice. Series that an Exclusion names are left out, with
+// every name that is theirs alone, and what then has no profiles. It checks that every dataset and kind has
 // the profiles, rows and sums of its sources less those dropped. An error that wraps ErrCorrupt names the
 // object that is at fault.
 //
@@ -223,6 +224,9 @@ func (m *merger) service(ctx context.Context, s *mergeService) error {
 	u, err := m.unit(ctx, s)
 	if err != nil {
 		return err
+	}
+	if u.profiles() == 0 { // all of it was deleted
+		return m.writeRows(ctx, nil, u, identity)
 	}
 	if u.size > ownGroup || u.profiles() >= fullProfiles || u.rows() >= fullRows {
 		return m.writeAlone(ctx, u)

@@ -19,8 +19,8 @@ type orderHead struct {
 	at    int
 }
 
-// settle merges the profiles of the inputs, each of which is in order, and takes out duplicates. What it keeps of each
-// is the time and where it is.
+// settle merges the profiles of the inputs, each of which is in order, and takes out duplicates and deleted series. What it
+// keeps of each profile is the time and where it is.
 func (m *merger) settle(k *unitKind) error {
 	total := 0
 	for _, in := range k.inputs {
@@ -122,29 +122,45 @@ func (s *settler) add(input uint32, index int) error {
 	return nil
 }
 
-// next moves the head of an input on, or to its first profile; false if there is none.
+// next moves the head of an input on, or to its first profile, past those of deleted series; false if there is none.
 func (s *settler) next(input uint32, on bool) (ok bool, err error) {
 	h, ps := &s.heads[input], s.k.inputs[input].profiles
 	before := *h
 	if on {
 		h.at++
 	}
+	for ; h.at < ps.n; h.at++ {
+		if err := h.load(ps); err != nil {
+			return false, err
+		}
+		if h.series != noSeries {
+			break
+		}
+		if err := s.k.drop(input, h.index); err != nil {
+			return false, err
+		}
+	}
 	if h.at == ps.n {
 		return false, nil
 	}
+	if on && compareHeads(&before, h) > 0 {
+		return false, ps.wrap(fmt.Errorf("%w: profile %d does not come after the one before it", ErrCorrupt, h.index))
+	}
+	return true, nil
+}
+
+// load reads the profile that the head is at.
+func (h *orderHead) load(ps *inputProfiles) error {
 	h.index = h.at
 	if h.order != nil {
 		h.index = int(h.order[h.at])
 	}
 	i, err := ps.seek(h.index)
 	if err != nil {
-		return false, err
+		return err
 	}
 	h.time, h.series, h.id = ps.chunk.Times[i], ps.chunk.Series[i], ps.chunk.IDs[i]
-	if on && compareHeads(&before, h) > 0 {
-		return false, ps.wrap(fmt.Errorf("%w: profile %d does not come after the one before it", ErrCorrupt, h.index))
-	}
-	return true, nil
+	return nil
 }
 
 // down restores the heap below item i.
@@ -211,7 +227,7 @@ func (p *inputProfiles) sorted(order *[]uint32) error {
 	return nil
 }
 
-// drop takes a duplicate out of the expectations.
+// drop takes a profile that is not written out of the expectations.
 func (k *unitKind) drop(input uint32, index int) error {
 	in := k.inputs[input]
 	i, err := in.profiles.seek(index)

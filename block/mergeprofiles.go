@@ -2,6 +2,7 @@ package block
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
@@ -21,6 +22,8 @@ type inputProfiles struct {
 	n      int
 	whole  bool
 	ranks  *seriesRanks // nil: not yet known
+	// excluded are the ids of series that are left out, ascending.
+	excluded []uint32
 
 	chunk  *Profiles // at hand; nil if none has been decoded
 	number int       // of the chunk at hand
@@ -165,9 +168,16 @@ func (p *inputProfiles) setRanks(r *seriesRanks) {
 
 func (p *inputProfiles) rank(c *Profiles) {
 	for i, id := range c.Series {
-		c.Series[i] = p.ranks.of(id)
+		if _, excluded := slices.BinarySearch(p.excluded, id); excluded {
+			c.Series[i] = noSeries
+		} else {
+			c.Series[i] = p.ranks.of(id)
+		}
 	}
 }
+
+// noSeries is the rank of a series that is left out.
+const noSeries = math.MaxUint32
 
 // profile returns the row of profile i.
 func (p *inputProfiles) profile(i int) (Profile, error) {
@@ -191,8 +201,9 @@ func (p *inputProfiles) stored() int64 {
 
 // size is what is held besides the table.
 func (p *inputProfiles) size() int64 {
+	excluded := 4 * int64(len(p.excluded))
 	if p.whole {
-		return int64(p.n) * p.decodedSize()
+		return excluded + int64(p.n)*p.decodedSize()
 	}
-	return chunkRows*p.decodedSize() + int64(p.n/chunkRows+2)*int64(8*len(p.rows.meta.GetColumnStarts())+24)
+	return excluded + chunkRows*p.decodedSize() + int64(p.n/chunkRows+2)*int64(8*len(p.rows.meta.GetColumnStarts())+24)
 }

@@ -13,23 +13,8 @@ import (
 // writeRows writes the trees and rows of a unit into its group.
 func (m *merger) writeRows(ctx context.Context, g *GroupWriter, u *unit, to renumbering) error {
 	for _, k := range u.kinds {
-		if err := m.uniteTrees(ctx, u, k); err != nil {
+		if err := m.writeKind(ctx, g, u, k, to); err != nil {
 			return err
-		}
-		apply(k.stack.Locations[1:], to.locations)
-		apply(k.call.Names[1:], to.names)
-		m.w.symbols.Like(k.like)
-		trees := g.Trees(&k.stack, &k.call)
-		rw := g.Rows(u.service.name, k.kind, trees)
-		if g.w.err != nil {
-			return g.w.err
-		}
-		rw.split = k.huge
-		if err := m.copyRows(ctx, rw, k, to.series); err != nil {
-			return err
-		}
-		if err := k.expect.check(rw); err != nil {
-			return fmt.Errorf("kind %q: %w", k.kind.Name, err)
 		}
 		if err := m.kindDone(k); err != nil {
 			return err
@@ -41,6 +26,29 @@ func (m *merger) writeRows(ctx context.Context, g *GroupWriter, u *unit, to renu
 		}
 	}
 	return m.memory.set(&u.held, 0)
+}
+
+// writeKind writes one kind of a unit, unless nothing of it stays.
+func (m *merger) writeKind(ctx context.Context, g *GroupWriter, u *unit, k *unitKind, to renumbering) error {
+	if len(k.order) == 0 {
+		return k.check(nil)
+	}
+	if err := m.uniteTrees(ctx, u, k); err != nil {
+		return err
+	}
+	apply(k.stack.Locations[1:], to.locations)
+	apply(k.call.Names[1:], to.names)
+	m.w.symbols.Like(k.like)
+	trees := g.Trees(&k.stack, &k.call)
+	rw := g.Rows(u.service.name, k.kind, trees)
+	if g.w.err != nil {
+		return g.w.err
+	}
+	rw.split = k.huge
+	if err := m.copyRows(ctx, rw, k, to.series); err != nil {
+		return err
+	}
+	return k.check(rw)
 }
 
 // kindDone drops what is held of a kind whose rows have been written, and checks the CRCs of the sections that nobody
@@ -62,22 +70,30 @@ func (m *merger) kindDone(k *unitKind) error {
 	return nil
 }
 
-// check compares what was written with what the sources hold.
-func (t *tally) check(rw *RowsWriter) error {
-	if rw.rows == nil {
-		return fmt.Errorf("%w: no profiles written, want %d", ErrCorrupt, t.profiles)
-	}
-	var wrote tally
-	wrote.sums = make([]uint64, len(t.sums))
-	for _, rows := range rw.parts {
-		wrote.profiles += rows.Profiles
-		wrote.samples += rows.Samples
-		for i, s := range rows.Sums {
-			wrote.sums[i] += uint64(s)
+// check compares what was written of a kind, which is nothing where rw is nil, with what the sources hold less what was
+// dropped.
+func (k *unitKind) check(rw *RowsWriter) error {
+	wrote := tally{sums: make([]uint64, len(k.expect.sums))}
+	if rw != nil {
+		wrote.extras = rw.extras
+		for _, rows := range rw.parts {
+			wrote.profiles += rows.Profiles
+			wrote.samples += rows.Samples
+			for i, s := range rows.Sums {
+				wrote.sums[i] += uint64(s)
+			}
 		}
 	}
-	if rw.extras != t.extras {
-		return fmt.Errorf("%w: the sources have %d bytes of spans, traces and times, their contents %d", ErrCorrupt, t.extras, rw.extras)
+	if err := k.expect.compare(&wrote); err != nil {
+		return fmt.Errorf("kind %q: %w", k.kind.Name, err)
+	}
+	return nil
+}
+
+// compare returns an error unless two tallies are the same.
+func (t *tally) compare(wrote *tally) error {
+	if wrote.extras != t.extras {
+		return fmt.Errorf("%w: the sources have %d bytes of spans, traces and times, their contents %d", ErrCorrupt, t.extras, wrote.extras)
 	}
 	if wrote.profiles != t.profiles || wrote.samples != t.samples || !slices.Equal(wrote.sums, t.sums) {
 		return fmt.Errorf("%w: the sources have %d profiles with %d rows that sum to %d, their contents %d with %d that sum to %d",

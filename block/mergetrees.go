@@ -117,6 +117,10 @@ func (m *merger) markNodes(ctx context.Context, k *unitKind) error {
 		if in.whole() {
 			continue
 		}
+		if in.empty() {
+			in.nodes = []uint32{0}
+			continue
+		}
 		s, err := m.openSamples(ctx, k, in)
 		if err != nil {
 			return err

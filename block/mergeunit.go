@@ -34,7 +34,7 @@ type unitKind struct {
 	call   profile.CallTree
 	inputs []*input
 	order  []ref
-	// expect is what the sources say, less the duplicates.
+	// expect is what the sources say, less what is dropped.
 	expect tally
 	// most[s] is one more than the rows of the largest profile of series s, 0 if there is no profile of it.
 	most []uint32
@@ -54,7 +54,7 @@ type input struct {
 	sorted   bool
 	profiles *inputProfiles
 	tree     *mergeTree // once it is needed
-	dropped  []uint32   // duplicates, ascending
+	dropped  []uint32   // duplicates, and profiles of deleted series, ascending
 	held     int64
 	// nodes are the stack nodes that are used, ascending, and to what they became. If all are, nodes is nil.
 	nodes, to []uint32
@@ -106,8 +106,8 @@ func (u *unit) rows() (n uint64) {
 func (m *merger) unit(ctx context.Context, s *mergeService) (*unit, error) {
 	u := &unit{service: s}
 	m.known = dropKnown(m.known)
-	if err := m.openKinds(ctx, u); err != nil {
-		return nil, err
+	if err := m.openKinds(ctx, u); err != nil || u.profiles() == 0 {
+		return u, err
 	}
 	for i, d := range s.datasets {
 		whole := d.group.whole(u.inputs[i])
@@ -128,7 +128,7 @@ func (m *merger) unit(ctx context.Context, s *mergeService) (*unit, error) {
 // uniteTrees unites the trees of a kind, unless that has been done. Afterwards only where their nodes went is needed of
 // those of the sources.
 func (m *merger) uniteTrees(ctx context.Context, u *unit, k *unitKind) error {
-	if k.stack.Parents != nil {
+	if k.stack.Parents != nil || len(k.order) == 0 {
 		return nil
 	}
 	for _, in := range k.inputs {
@@ -159,7 +159,7 @@ func estimate(s *profile.Symbols) int {
 	return (len(s.Data) + len(s.Strings) + 8*len(s.Functions) + 5*len(s.Locations) + 4*len(s.Lines)) / 3
 }
 
-// openKinds reads the profiles of all sources, unites their series, and settles order and duplicates.
+// openKinds reads the profiles of all sources, unites their series, and settles order and what is dropped.
 func (m *merger) openKinds(ctx context.Context, u *unit) error {
 	var sets seriesMap
 	u.inputs = make([][]*input, len(u.service.datasets))
@@ -180,7 +180,7 @@ func (m *merger) openKinds(ctx context.Context, u *unit) error {
 				return err
 			}
 			u.inputs[i] = append(u.inputs[i], in)
-			if err := m.collectSeries(in.profiles, ranks[i]); err != nil {
+			if err := m.collectSeries(in, all, ranks[i]); err != nil {
 				return err
 			}
 			u.kind(rows.Kind).expect.extras.join(&in.profiles.extras)
@@ -224,13 +224,24 @@ func (m *merger) openRows(ctx context.Context, u *unit, d mergeDataset, rows *Ro
 	return in, m.memory.set(&in.held, ps.size())
 }
 
-// collectSeries goes over profiles for the first time, and collects the ids of their series.
-func (m *merger) collectSeries(ps *inputProfiles, r *seriesRanks) error {
+// collectSeries goes over the profiles of an input for the first time, and collects the ids of its series, apart from those
+// that are left out. all are the label sets of the group.
+func (m *merger) collectSeries(in *input, all []labels.Labels, r *seriesRanks) error {
+	ps, exclusion := in.profiles, in.rows.exclusion
+	excluded := map[uint32]bool{} // of the series that were looked at
 	for i := 0; i < ps.n; {
 		if _, err := ps.seek(i); err != nil {
 			return err
 		}
 		for _, id := range ps.chunk.Series {
+			if exclusion != nil {
+				if _, known := excluded[id]; !known {
+					excluded[id] = exclusion.Excludes(all[id])
+				}
+				if excluded[id] {
+					continue
+				}
+			}
 			if _, ok := m.series.get(id); !ok {
 				m.series.set(id, 0)
 				r.ids = append(r.ids, id)
@@ -238,7 +249,13 @@ func (m *merger) collectSeries(ps *inputProfiles, r *seriesRanks) error {
 		}
 		i += ps.chunk.Len()
 	}
-	return nil
+	for id, is := range excluded {
+		if is {
+			ps.excluded = append(ps.excluded, id)
+		}
+	}
+	slices.Sort(ps.excluded)
+	return m.memory.set(&in.held, ps.size())
 }
 
 // fill puts the ids in order and takes their label sets into those of the service; ranks are their numbers there.
@@ -277,7 +294,10 @@ func (in *input) openTree(ctx context.Context, wanted bool, known *[]knownTree) 
 	return err
 }
 
-// keeps tells whether profile i is not a duplicate.
+// empty tells whether nothing of the input stays.
+func (in *input) empty() bool { return len(in.dropped) == in.profiles.n }
+
+// keeps tells whether profile i is not dropped.
 func (in *input) keeps(i int) bool {
 	if len(in.dropped) == 0 {
 		return true

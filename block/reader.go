@@ -52,8 +52,8 @@ type trees struct {
 }
 
 // Open gives a Reader of the object that meta describes. It reads nothing, but checks that every reference in
-// meta leads somewhere. Meta may name fewer datasets than the object has; the Reader keeps it, so it must not be
-// changed.
+// meta leads somewhere. Meta may name fewer datasets than the object has, and series to leave out of these; the
+// Reader keeps it, so it must not be changed.
 func Open(src Source, meta *storagev1.BlockMeta) (*Reader, error) {
 	if err := checkMeta(meta); err != nil {
 		return nil, fmt.Errorf("open object %s: %w", meta.GetId(), err)
@@ -68,8 +68,13 @@ func Open(src Source, meta *storagev1.BlockMeta) (*Reader, error) {
 	for _, g := range meta.GetGroups() {
 		r.groups = append(r.groups, newGroup(r, g))
 	}
+	selectors := map[uint32]labels.Selector{}
 	for _, d := range meta.GetDatasets() {
-		r.datasets = append(r.datasets, newDataset(r, d))
+		excluded, err := r.excluded(d, selectors)
+		if err != nil {
+			return nil, fmt.Errorf("open object %s: %w", meta.GetId(), err)
+		}
+		r.datasets = append(r.datasets, newDataset(r, d, excluded))
 	}
 	return r, nil
 }

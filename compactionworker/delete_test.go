@@ -5,15 +5,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/klauspost/compress/zstd"
 	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
+	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block"
@@ -23,6 +25,7 @@ import (
 	"github.com/kilndb/kiln/objstore/memory"
 	"github.com/kilndb/kiln/objstore/objstoretest"
 	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/segmentwriter/segmentwritertest"
 )
 
 // What is planted in the data that is to be deleted. They share no beginning with any other name, so that no encoding
@@ -133,42 +136,14 @@ func (h *house) objects() map[string][]byte {
 	return all
 }
 
-// holds says whether an object has any of the texts in it, as it lies there or in any of its zstd frames.
-func holds(t *testing.T, object []byte, texts ...string) bool {
-	t.Helper()
-	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer decoder.Close()
-	pieces := [][]byte{object}
-	magic := []byte{0x28, 0xb5, 0x2f, 0xfd}
-	for i := range object {
-		if !bytes.HasPrefix(object[i:], magic) {
-			continue
-		}
-		// What follows the frame is not one, but what is inside is out by then.
-		inflated, _ := decoder.DecodeAll(object[i:], nil)
-		pieces = append(pieces, inflated)
-	}
-	return slices.ContainsFunc(pieces, func(p []byte) bool {
-		return slices.ContainsFunc(texts, func(text string) bool { return bytes.Contains(p, []byte(text)) })
-	})
-}
-
 // holding returns the keys of the objects that hold what is planted.
-func (h *house) holding() (keys []string) {
-	for key, object := range h.objects() {
-		if holds(h.t, object, plantedFunction, plantedLabel) {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	return keys
+func (h *house) holding() []string {
+	h.t.Helper()
+	return objstoretest.Holding(h.t, h.bucket, plantedFunction, plantedLabel)
 }
 
 func TestDeletedIsGoneFromEveryByte(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := newHouse(t)
 		push := func() {
 			if _, err := h.register(planted(t, time.Now())); err != nil {
@@ -233,8 +208,145 @@ func TestDeletedIsGoneFromEveryByte(t *testing.T) {
 	})
 }
 
+// Series are deleted that share their dataset with others, that are all there is of a service, and that are all there is of a
+// tenant in every object.
+func TestDeletedSeriesAreGoneFromEveryByte(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
+		h := newHouse(t)
+		var last *storagev1.BlockMeta
+		push := func() {
+			object, meta := planted(t, time.Now())
+			last = meta
+			if _, err := h.register(object, meta); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			push()
+			h.push("y", 5, "a/secret") // series of the same service that stay
+		}
+		time.Sleep(12 * time.Second) // they become one block per tenant
+		synctest.Wait()
+		push() // and this is still a segment
+		before := map[string]map[string]int64{"a": h.totals("a"), "b": h.totals("b")}
+		delete(before["a"], "secret;main;"+plantedFunction)
+		var all []*adminv1.Deletion
+		for _, tenant := range []string{"a", "v"} {
+			answer, err := h.server.Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: tenant, Selector: `{team=~"QyPlanted.*"}`}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := answer.Msg.GetDeletion()
+			if d.GetState() != adminv1.DeletionState_DELETION_STATE_HIDDEN || d.GetObjects() != 2 || d.GetRemaining() != 2 || d.GetSelector() != `{team=~"QyPlanted.*"}` {
+				t.Errorf("deletion begins as %v", d)
+			}
+			all = append(all, d)
+		}
+		object, err := h.bucket.Get(t.Context(), block.Key(last))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.register(object, last); err != nil { // its first answer got lost
+			t.Errorf("the segment again: %v", err)
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		check := func(when string) {
+			t.Helper()
+			equal(t, "a "+when, h.totals("a"), before["a"])
+			equal(t, "b "+when, h.totals("b"), before["b"])
+			if left := h.entries("v"); len(left) != 0 {
+				t.Errorf("tenant v %s: %v", when, left)
+			}
+		}
+		check("after the rewriting")
+		if len(h.holding()) == 0 {
+			t.Error("nothing holds what is planted, before the grace is over: this tests nothing")
+		}
+		time.Sleep(11 * time.Minute) // longer than the grace
+		synctest.Wait()
+		check("after the grace")
+		for _, d := range all {
+			if got := h.deletion(d.GetId()); got.GetState() != adminv1.DeletionState_DELETION_STATE_FINISHED || got.GetRemaining() != 0 {
+				t.Errorf("deletion ends as %v", got)
+			}
+		}
+		if keys := h.holding(); len(keys) != 0 {
+			t.Errorf("what is planted is still in %v", keys)
+		}
+		for _, j := range h.list().GetJobs() {
+			if j.GetFailures() > 0 || j.GetState() != compactionv1.JobState_JOB_STATE_DONE {
+				t.Errorf("job %v", j)
+			}
+		}
+		push() // the same series again
+		before["a"]["secret;main;"+plantedFunction], before["a"]["web;main;x"], before["b"]["web;main;x"] = 7, before["a"]["web;main;x"]+7, before["b"]["web;main;x"]+7
+		equal(t, "pushed again", h.totals("a"), before["a"])
+	})
+}
+
+// A job of whose sources nothing is left has no outputs.
+func TestAJobOfWhichNothingIsLeft(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.push("x", 1, "a/web")
+		answer, err := h.server.Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "a", Selector: `{service_name="web"}`}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		jobs := h.list().GetJobs()
+		if len(h.entries("a")) != 0 || len(jobs) != 1 || jobs[0].GetState() != compactionv1.JobState_JOB_STATE_DONE || jobs[0].GetOutputs() != 0 {
+			t.Errorf("entries are %v, jobs %v", h.entries("a"), jobs)
+		}
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		if d := h.deletion(answer.Msg.GetDeletion().GetId()); d.GetState() != adminv1.DeletionState_DELETION_STATE_FINISHED {
+			t.Errorf("deletion ends as %v", d)
+		}
+		for key := range h.objects() {
+			if !strings.HasPrefix(key, "snapshots/") {
+				t.Errorf("%s is left", key)
+			}
+		}
+	})
+}
+
+// Of a block it is known which series it has, so that a deletion of others does not touch it.
+func TestABlockWithoutDeletedSeriesStays(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
+		h := newHouse(t)
+		if _, err := h.register(planted(t, time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(12 * time.Second)
+		synctest.Wait()
+		before := h.entries("a")
+		objects := func(selector string) uint64 {
+			t.Helper()
+			answer, err := h.server.Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "a", Selector: selector}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer.Msg.GetDeletion().GetObjects()
+		}
+		for _, selector := range []string{`{team="nobody"}`, `{service_name=~"no.*"}`, `{team="nobody",pod=~".+"}`} {
+			if got := objects(selector); got != 0 {
+				t.Errorf("%s is in %d objects", selector, got)
+			}
+		}
+		if got := h.entries("a"); !proto.Equal(got[0], before[0]) {
+			t.Errorf("the entry became %v", got)
+		}
+		if got := objects(`{team=~"nobody"}`); got != 1 { // which nobody knows without looking
+			t.Errorf("what may be there is in %d objects", got)
+		}
+	})
+}
+
 func TestLateDataDoesNotBringBackWhatWasDeleted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := newHouse(t)
 		object, meta := planted(t, time.Now())
 		onlyV, v := segment(t, plantedFunction, 1, "v/web")
@@ -268,7 +380,7 @@ func TestLateDataDoesNotBringBackWhatWasDeleted(t *testing.T) {
 }
 
 func TestRetentionIsByTheTimeOfData(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		h := &house{t: t, bucket: objstoretest.NewFaulty(memory.New())}
 		h.server = metastoretest.Start(t, h.bucket, metastoretest.Retention(func(tenant, service string) time.Duration {
 			return map[string]time.Duration{"a/web": time.Hour, "a/db": 2 * time.Hour}[tenant+"/"+service]

@@ -26,7 +26,7 @@ type merge struct {
 	outputs []*storagev1.BlockMeta // uploaded
 }
 
-// run reads the sources and uploads the outputs, one per tenant.
+// run reads the sources and uploads the outputs, one per tenant of whom anything is left.
 func (m *merge) run(ctx context.Context) (err error) {
 	defer m.worker.recovered(m.worker.log.With("job", m.job.GetJob()), &err)
 	sources, err := m.open()
@@ -42,7 +42,9 @@ func (m *merge) run(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		m.outputs = append(m.outputs, output)
+		if output != nil {
+			m.outputs = append(m.outputs, output)
+		}
 	}
 	return nil
 }
@@ -63,8 +65,8 @@ func (m *merge) open() ([]*block.Reader, error) {
 	return sources, nil
 }
 
-// tenant merges one tenant's datasets into a block and uploads it. Its id is new, so that no attempt ever touches an
-// object of another.
+// tenant merges one tenant's datasets into a block and uploads it; nil if all of them are of deleted series. Its id is new,
+// so that no attempt ever touches an object of another.
 func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) (*storagev1.BlockMeta, error) {
 	sources := slices.DeleteFunc(slices.Clone(all), func(r *block.Reader) bool { return !slices.Contains(block.Tenants(r), tenant) })
 	header := block.Header{
@@ -75,6 +77,9 @@ func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) 
 	}
 	out := newSpool(m.worker.cfg)
 	meta, err := m.write(ctx, tenant, sources, block.NewWriter(out, header))
+	if err == nil && len(meta.GetDatasets()) == 0 {
+		return nil, out.Close()
+	}
 	if err == nil {
 		err = m.worker.bucket.PutFrom(ctx, block.Key(meta), out, out.Size())
 	}

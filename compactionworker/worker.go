@@ -79,7 +79,7 @@ func (w *Worker) pollLoop(ctx context.Context, free chan struct{}, start func(*c
 			return
 		}
 		answer, err := w.jobs.Poll(ctx, connect.NewRequest(&compactionv1.PollRequest{
-			Worker: w.cfg.Name, Capacity: uint32(capacity), WaitMs: uint32(w.cfg.PollWait.Milliseconds()),
+			Worker: w.cfg.Name, Capacity: uint32(capacity), WaitMs: uint32(w.cfg.PollWait.Milliseconds()), Excludes: true,
 		}))
 		var assignments []*compactionv1.Assignment
 		if err == nil {

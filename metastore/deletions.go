@@ -12,6 +12,7 @@ import (
 
 	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/metastore/fsm"
 	"github.com/kilndb/kiln/tenant"
 )
@@ -19,26 +20,48 @@ import (
 // deletionService serves DeletionService.
 type deletionService struct{ m *Metastore }
 
-// Delete drops everything of a tenant or a service that is in the index.
+// Delete drops everything of a tenant or a service that is in the index, or those of its series that a selector means.
 func (s deletionService) Delete(ctx context.Context, req *connect.Request[adminv1.DeleteRequest]) (*connect.Response[adminv1.DeleteResponse], error) {
 	if _, err := tenant.Parse(req.Msg.GetTenant()); err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("tenant: %w", err))
 	}
+	selector, err := spelled(req.Msg.GetSelector())
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
+	drop := &storagev1.Drop{Tenant: req.Msg.GetTenant(), Service: req.Msg.Service, Stored: true, Selector: selector}
+	if selector == "" {
+		drop.Before = now.UnixNano()
+	}
 	id := ulid.MustNew(ulid.Timestamp(now), rand.Reader).String()
-	result, err := s.m.drop(ctx, "deletion", &storagev1.DropData{
-		Deletion: id,
-		Drops:    []*storagev1.Drop{{Tenant: req.Msg.GetTenant(), Service: req.Msg.Service, Before: now.UnixNano(), Stored: true}},
-	})
+	result, err := s.m.drop(ctx, "deletion", &storagev1.DropData{Deletion: id, Drops: []*storagev1.Drop{drop}})
 	if err != nil {
 		return nil, coded(err)
 	}
-	s.m.log.Info("deletion began", "id", id, "tenant", req.Msg.GetTenant(), "service", req.Msg.GetService(), "objects", result.Gone, "reduced", result.Reduced)
+	s.m.log.Info("deletion began", "id", id, "tenant", drop.GetTenant(), "service", drop.GetService(), "selector", selector,
+		"objects", result.Gone, "reduced", result.Reduced)
 	d, err := s.find(id)
 	if err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&adminv1.DeleteResponse{Deletion: d}), nil
+}
+
+// spelled returns a selector of series to be deleted as kiln writes it, so that one that comes twice is the same text: equal
+// selectors of a dataset count once.
+func spelled(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	selector, err := block.ParseExcluded(text)
+	if err != nil {
+		return "", connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("selector: %w", err))
+	}
+	if _, err := block.ParseExcluded(selector.String()); err != nil {
+		return text, nil // too long with its escapes written out
+	}
+	return selector.String(), nil
 }
 
 // GetDeletion shows one deletion.
@@ -91,7 +114,7 @@ func (s deletionService) each(fn func(*adminv1.Deletion)) error {
 				state = adminv1.DeletionState_DELETION_STATE_FINISHED
 			}
 			fn(&adminv1.Deletion{
-				Id: d.GetId(), Tenant: d.GetTenant(), Service: d.Service, State: state,
+				Id: d.GetId(), Tenant: d.GetTenant(), Service: d.Service, Selector: d.GetSelector(), State: state,
 				Requested: d.GetRequested(), Finished: d.GetFinished(), Objects: d.GetObjects(), Remaining: remaining,
 			})
 			return nil

@@ -2,6 +2,9 @@ package metastore
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,9 +12,12 @@ import (
 	"connectrpc.com/connect"
 
 	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
+	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/metastore/compaction"
 	"github.com/kilndb/kiln/metastore/fsm"
+	"github.com/kilndb/kiln/metastore/index"
 )
 
 func (r *running) delete(tenant string) (*adminv1.Deletion, error) {
@@ -112,6 +118,10 @@ func TestOnlyWhatAllMembersUnderstandIsWritten(t *testing.T) {
 			t.Errorf("%T is written with version %d", cmd.GetBody(), v)
 		}
 	}
+	selecting := &storagev1.DropData{Drops: []*storagev1.Drop{{Tenant: "a"}, {Tenant: "a", Selector: `{pod="1"}`}}}
+	if v := fsm.VersionOf(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: selecting}}); v != 3 {
+		t.Errorf("DropData by a selector is written with version %d", v)
+	}
 	m := newMembers(time.Minute, time.Now(), func(time.Time) *metastorev1.Placement { return nil })
 	announce := func(node, id string, version uint32) {
 		member := &metastorev1.Member{Node: node, Metastore: &metastorev1.GroupMember{Id: id, CommandVersion: version}}
@@ -132,6 +142,131 @@ func TestOnlyWhatAllMembersUnderstandIsWritten(t *testing.T) {
 	expect("one", 1)
 	announce("n3", "two", 0) // a build that did not announce it
 	expect("two", 1)
+	announce("n4", "three", 3)
+	announce("n5", "four", 2)
+	for want, ids := range map[uint32][]string{3: {"three"}, 2: {"three", "four"}, 1: {"three", "four", "two"}} {
+		if got := leastVersion(ids, m.commandVersion); got != want {
+			t.Errorf("%v understand %d, want %d", ids, got, want)
+		}
+	}
+}
+
+// What is hidden waits to be rewritten, and only so many selectors may wait in one dataset. One that comes again counts once.
+func TestSelectorsOfADatasetAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serving(t, t.TempDir(), &deletions{})
+		r.mustAdd(segment(newID(), 1, dataset{"a", "db", 1, 2}, dataset{"a", "web", 1, 2}))
+		remove := func(selector string, service *string) (*adminv1.Deletion, error) {
+			answer, err := r.Deletions().Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "a", Service: service, Selector: selector}))
+			if err != nil {
+				return nil, err
+			}
+			return answer.Msg.GetDeletion(), nil
+		}
+		web := "web"
+		for i := range index.MaxExcluded {
+			if _, err := remove(fmt.Sprintf(`{pod="%d"}`, i), &web); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := remove(`{pod="one too many"}`, nil)
+		if connect.CodeOf(err) != connect.CodeResourceExhausted || !strings.Contains(err.Error(), "MaxExcluded") || !strings.Contains(err.Error(), `"web"`) {
+			t.Errorf("one too many: %v", err)
+		}
+		d, err := remove(`{ pod = '7', }`, &web)
+		if err != nil || d.GetObjects() != 1 || d.GetSelector() != `{pod="7"}` {
+			t.Errorf("one that is there: %v, %v", d, err)
+		}
+		excluded := func() (n []int) {
+			for _, m := range r.entries(t) {
+				for _, d := range m.GetDatasets() {
+					n = append(n, len(d.GetExcluded()))
+				}
+			}
+			return n
+		}
+		if got := excluded(); !slices.Equal(got, []int{0, index.MaxExcluded}) {
+			t.Errorf("datasets carry %v selectors", got)
+		}
+		jobs := r.poll("w", 1, 30*time.Second)
+		if err := r.complete("w", jobs[0], merged(jobs[0])); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := remove(`{pod="one too many"}`, nil); err != nil || !slices.Equal(excluded(), []int{1, 1}) {
+			t.Errorf("after the rewriting: %v, %v", err, excluded())
+		}
+	})
+}
+
+// A worker of a build that knows of no exclusions would bring the series back.
+func TestOldWorkersGetNoJobsThatExclude(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serving(t, t.TempDir(), &deletions{})
+		old := &compactionv1.PollRequest{Worker: "old", Capacity: 8, WaitMs: 30_000}
+		r.mustAdd(segment(newID(), 1, dataset{"a", "web", 1, 2}))
+		taken := r.pollAs(old)
+		if len(taken) != 1 {
+			t.Fatalf("jobs before the deletion: %v", taken)
+		}
+		if _, err := r.Deletions().Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "a", Selector: `{pod="1"}`})); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.complete("old", taken[0], merged(taken[0])); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+			t.Errorf("the result of a job that began before: %v", err)
+		}
+		r.mustAdd(segment(newID(), 2, dataset{"a", "web", 1, 2}))
+		jobs := r.pollAs(old)
+		if len(jobs) != 1 || jobs[0].GetShard() != 2 {
+			t.Fatalf("the old worker got %v, want the job without deleted series", jobs)
+		}
+		if err := r.complete("old", jobs[0], merged(jobs[0])); err != nil {
+			t.Fatal(err)
+		}
+		if jobs := r.pollAs(old); len(jobs) != 0 {
+			t.Errorf("the old worker got %v", jobs)
+		}
+		// Nor does it if the deletion comes between the decision and its commit.
+		waiting := r.list().GetJobs()
+		var id string
+		for _, j := range waiting {
+			if j.GetState() == compactionv1.JobState_JOB_STATE_WAITING {
+				id = j.GetId()
+			}
+		}
+		p := &poll{worker: "old"}
+		late := &decision{
+			command: storagev1.AssignJobs{Assignments: []*storagev1.Assignment{{Job: id}}}, polls: map[string]*poll{id: p},
+			jobs: map[string]*storagev1.NewJob{id: {Id: id, Sources: []string{r.entries(t)[0].GetId()}}},
+		}
+		answers, err := newDispatcher(r.Metastore, time.Now()).accepted(late, compaction.Assigned{Assignments: []error{nil}})
+		if err != nil || len(answers) != 0 || id == "" {
+			t.Errorf("the old worker is answered %v (%v) for job %q", answers, err, id)
+		}
+		if jobs := r.poll("new", 8, 30*time.Second); len(jobs) == 0 || jobs[0].GetShard() != 1 {
+			t.Errorf("the new worker got %v", jobs)
+		}
+	})
+}
+
+// Nobody registers an object that hides something: only the index says so.
+func TestNewObjectsHideNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serving(t, t.TempDir(), &deletions{})
+		m := segment(newID(), 1, dataset{"a", "web", 1, 2})
+		hiding := hide(m, `{pod="1"}`, []string{"a/web"})
+		if err := r.add(hiding); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("a segment that hides series: %v", err)
+		}
+		r.mustAdd(m)
+		job := r.poll("w", 1, 30*time.Second)[0]
+		outputs := merged(job)
+		if err := r.complete("w", job, []*storagev1.BlockMeta{hide(outputs[0], `{pod="1"}`, []string{"a/web"})}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("an output that hides series: %v", err)
+		}
+		if err := r.complete("w", job, outputs); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestTheStateHashIsServed(t *testing.T) {

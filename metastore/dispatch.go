@@ -36,6 +36,7 @@ type dispatcher struct {
 type poll struct {
 	worker   string
 	capacity int
+	excludes bool                            // it leaves out what entries exclude; older builds do not
 	answer   chan []*compactionv1.Assignment // has room; nil when the term has ended
 	gone     bool                            // does not want to wait any longer; guarded by the dispatcher's mu
 }
@@ -174,12 +175,15 @@ func (d *dispatcher) decide(now time.Time, polls map[*poll]int) (dec *decision, 
 	for _, j := range runnable {
 		jobs = append(jobs, j.GetJob())
 	}
-	d.deal(dec, append(jobs, planned...), polls, now)
+	if err == nil {
+		err = d.deal(dec, append(jobs, planned...), polls, now)
+	}
 	return dec, err
 }
 
-// deal gives the jobs to the polls in turn, the one that waits longest first.
-func (d *dispatcher) deal(dec *decision, jobs []*storagev1.NewJob, polls map[*poll]int, now time.Time) {
+// deal gives the jobs to the polls in turn, the one that waits longest first. Those whose sources exclude series are only for
+// workers that leave these out.
+func (d *dispatcher) deal(dec *decision, jobs []*storagev1.NewJob, polls map[*poll]int, now time.Time) error {
 	turn := make([]*poll, len(polls))
 	free := map[*poll]int{}
 	for p, place := range polls {
@@ -187,18 +191,44 @@ func (d *dispatcher) deal(dec *decision, jobs []*storagev1.NewJob, polls map[*po
 	}
 	for _, j := range jobs {
 		if len(turn) == 0 {
-			return
+			return nil
 		}
-		p := turn[0]
+		next := 0
+		if !turn[0].excludes {
+			excluding, err := d.excluding(j)
+			if err != nil {
+				return err
+			}
+			if next = slices.IndexFunc(turn, func(p *poll) bool { return p.excludes || !excluding }); next < 0 {
+				continue
+			}
+		}
+		p := turn[next]
 		dec.jobs[j.GetId()], dec.polls[j.GetId()] = j, p
 		dec.command.Assignments = append(dec.command.Assignments, &storagev1.Assignment{
 			Job: j.GetId(), Worker: p.worker, LeaseExpires: now.Add(d.m.cfg.JobLease).UnixNano(),
 		})
-		turn = turn[1:]
+		turn = slices.Delete(turn, next, next+1)
 		if free[p]--; free[p] > 0 {
 			turn = append(turn, p)
 		}
 	}
+	return nil
+}
+
+// excluding says whether a source of a job excludes series.
+func (d *dispatcher) excluding(j *storagev1.NewJob) (excluding bool, err error) {
+	err = d.m.state.View(func(tx *fsm.Tx) error {
+		sources, err := d.sources(tx, j)
+		excluding = slices.ContainsFunc(sources, excludes)
+		return err
+	})
+	return excluding, err
+}
+
+// excludes says whether an entry excludes series.
+func excludes(m *storagev1.BlockMeta) bool {
+	return slices.ContainsFunc(m.GetDatasets(), func(d *storagev1.Dataset) bool { return len(d.GetExcluded()) > 0 })
 }
 
 // accepted starts the leases of the assignments that the state accepted, and returns what to answer.
@@ -216,6 +246,10 @@ func (d *dispatcher) accepted(dec *decision, result compaction.Assigned) (map[*p
 				return err
 			}
 			p := dec.polls[a.GetJob()]
+			if !p.excludes && slices.ContainsFunc(assignment.GetSources(), excludes) {
+				d.m.log.Warn("compaction job is left to another worker: series were deleted meanwhile", "job", a.GetJob(), "worker", p.worker)
+				continue // when the lease ends
+			}
 			answers[p] = append(answers[p], assignment)
 		}
 		return nil
@@ -228,6 +262,17 @@ func (d *dispatcher) assignment(tx *fsm.Tx, j *storagev1.NewJob, token uint64) (
 		Job: j.GetId(), Token: token, LeaseMs: uint32(d.m.cfg.JobLease.Milliseconds()),
 		Tenant: j.GetTenant(), Shard: j.GetShard(), Level: j.GetLevel(), OutputLevel: compaction.OutputLevel(j),
 	}
+	sources, err := d.sources(tx, j)
+	if err != nil {
+		return nil, err
+	}
+	a.Sources = sources
+	d.renew(a.GetJob(), token, time.Now())
+	return a, nil
+}
+
+// sources returns the entries of a job's sources. One that is gone is missing for the worker, and for Complete.
+func (d *dispatcher) sources(tx *fsm.Tx, j *storagev1.NewJob) (sources []*storagev1.BlockMeta, err error) {
 	for _, source := range j.GetSources() {
 		id, err := ulid.ParseStrict(source)
 		if err != nil {
@@ -237,12 +282,11 @@ func (d *dispatcher) assignment(tx *fsm.Tx, j *storagev1.NewJob, token uint64) (
 		if err != nil {
 			return nil, err
 		}
-		if m != nil { // one that is gone is missing for the worker, and for Complete
-			a.Sources = append(a.Sources, m)
+		if m != nil {
+			sources = append(sources, m)
 		}
 	}
-	d.renew(a.GetJob(), token, time.Now())
-	return a, nil
+	return sources, nil
 }
 
 // add lets p wait for jobs. It returns false when the term has ended.

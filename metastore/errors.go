@@ -36,6 +36,8 @@ func coded(err error) error {
 		return connect.NewError(connect.CodeUnavailable, err)
 	case errors.Is(err, index.ErrDropped):
 		return connect.NewError(connect.CodeOutOfRange, err)
+	case errors.Is(err, index.ErrExcluded):
+		return connect.NewError(connect.CodeResourceExhausted, err)
 	case refusal(err):
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	case errors.Is(err, compaction.ErrUnknownJob), errors.Is(err, compaction.ErrToken), errors.Is(err, compaction.ErrSources),

@@ -33,7 +33,7 @@ func (s indexService) AddSegments(ctx context.Context, req *connect.Request[meta
 		return nil, invalid(fmt.Sprintf("segments: %d bytes are above %d", size, maxSegmentBytes))
 	}
 	for _, m := range segments {
-		if err := index.Check(m); err != nil {
+		if err := index.CheckNew(m); err != nil {
 			return nil, coded(err)
 		}
 		if m.GetLevel() != 0 {

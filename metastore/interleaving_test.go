@@ -54,8 +54,8 @@ func interleave(db *bbolt.DB, order, turns int) (err error) {
 	}
 	for i := range 3 {
 		id := s.id().String()
-		s.bucket[id] = map[string][]leaf{"a/web": {{id, "a/web"}}, "b/web": {{id, "b/web"}}}
-		s.expected[leaf{id, "a/web"}], s.expected[leaf{id, "b/web"}] = true, true
+		s.bucket[id] = map[string][]leaf{"a/web": {{id, "a/web", "x"}}, "b/web": {{id, "b/web", "x"}}}
+		s.expected[leaf{id, "a/web", "x"}], s.expected[leaf{id, "b/web", "x"}] = true, true
 		m := segment(id, 1, dataset{"a", "web", int64(i), 10}, dataset{"b", "web", 1, 10})
 		s.apply(&storagev1.Command{Body: &storagev1.Command_AddSegments{AddSegments: &storagev1.AddSegments{Segments: []*storagev1.BlockMeta{m}}}})
 	}

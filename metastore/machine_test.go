@@ -19,6 +19,7 @@ import (
 
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/metastore/compaction"
 	"github.com/kilndb/kiln/metastore/fsm"
 	"github.com/kilndb/kiln/metastore/index"
@@ -222,13 +223,7 @@ func (s *system) drop(t *rapid.T) {
 			want.Reduced++
 		}
 	}
-	for id := range s.model.rewrites { // of which it may have been dropped before
-		m := s.model.live[id]
-		if cmd.Deletion != "" && slices.ContainsFunc(m.GetGroups(), func(g *storagev1.Group) bool { return m.GetStrings()[g.GetTenant()] == d.Tenant }) &&
-			(d.Service == nil || slices.Contains(m.GetStrings(), d.GetService())) {
-			s.model.deletions[cmd.Deletion][id] = true
-		}
-	}
+	s.hurried(cmd)
 	if got := s.apply(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: cmd}}).(compaction.Dropped); got != want {
 		s.t.Fatalf("drop %v: %+v, want %+v", cmd, got, want)
 	}
@@ -243,7 +238,98 @@ func (s *system) drop(t *rapid.T) {
 	}
 }
 
-// dropped does in the model what becomes of an entry that has lost datasets, and of the job that has claimed it.
+// hurried has a deletion wait in the model for objects of which its data may have been dropped before.
+func (s *system) hurried(cmd *storagev1.DropData) {
+	d := cmd.GetDrops()[0]
+	for id := range s.model.rewrites {
+		m := s.model.live[id]
+		if cmd.Deletion != "" && slices.ContainsFunc(m.GetGroups(), func(g *storagev1.Group) bool { return m.GetStrings()[g.GetTenant()] == d.Tenant }) &&
+			(d.Service == nil || slices.Contains(m.GetStrings(), d.GetService())) {
+			s.model.deletions[cmd.Deletion][id] = true
+		}
+	}
+}
+
+// hide returns m whose datasets of these names carry a selector more.
+func hide(m *storagev1.BlockMeta, selector string, names []string) *storagev1.BlockMeta {
+	m = proto.CloneOf(m)
+	ref := slices.Index(m.Strings, selector)
+	if ref < 0 {
+		ref = len(m.Strings)
+		m.Strings = append(m.Strings, selector)
+	}
+	for _, d := range m.Datasets {
+		if slices.Contains(names, datasetName(m, d)) {
+			d.Excluded = append(d.Excluded, uint32(ref))
+		}
+	}
+	return m
+}
+
+// exclude deletes series of a tenant or a service by a selector. The entries of this test have no label filters: but for the
+// service everything may be in every dataset.
+func (s *system) exclude(t *rapid.T) {
+	d := &storagev1.Drop{
+		Tenant: rapid.SampledFrom([]string{"a", "b", "c", "absent"}).Draw(t, "tenant"), Stored: true,
+		Selector: rapid.SampledFrom([]string{`{pod="1"}`, `{pod=~".+"}`, `{service_name="web"}`, `{service_name!~"d.*", pod="1"}`}).Draw(t, "selector"),
+	}
+	if rapid.Bool().Draw(t, "one service") {
+		d.Service = proto.String(rapid.SampledFrom([]string{"web", "db", "x"}).Draw(t, "service"))
+	}
+	cmd := &storagev1.DropData{Drops: []*storagev1.Drop{d}, Deletion: s.id(s.now)}
+	s.refused(t, cmd)
+	selector, err := labels.ParseSelector(d.Selector)
+	if err != nil {
+		s.t.Fatalf("%s: %v", d.Selector, err)
+	}
+	s.model.deletions[cmd.Deletion] = map[string]bool{}
+	var want compaction.Dropped
+	for _, id := range slices.Sorted(maps.Keys(s.model.live)) {
+		m := s.model.live[id]
+		var names []string
+		for _, ds := range m.GetDatasets() {
+			service := m.GetStrings()[ds.GetService()]
+			known := slices.ContainsFunc(ds.GetExcluded(), func(ref uint32) bool { return m.GetStrings()[ref] == d.Selector })
+			if datasetName(m, ds) == d.Tenant+"/"+service && (d.Service == nil || *d.Service == service) && !known &&
+				selector.On(labels.ServiceName).Matches(func(string) string { return service }) {
+				names = append(names, datasetName(m, ds))
+			}
+		}
+		if len(names) > 0 {
+			s.model.deletions[cmd.Deletion][id] = true
+			s.dropped(id, hide(m, d.Selector, names))
+			want.Reduced++
+		}
+	}
+	s.hurried(cmd)
+	if got := s.apply(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: cmd}}).(compaction.Dropped); got != want {
+		s.t.Fatalf("exclude %v: %+v, want %+v", cmd, got, want)
+	}
+}
+
+// refused applies commands like one that is good, and that do nothing.
+func (s *system) refused(t *rapid.T, good *storagev1.DropData) {
+	bad := proto.CloneOf(good)
+	want := compaction.ErrDrop
+	switch rapid.IntRange(0, 4).Draw(t, "bad") {
+	case 0:
+		bad.Drops[0].Selector, want = rapid.SampledFrom([]string{`{`, `{pod!="1"}`, `{__type__="cpu"}`}).Draw(t, "bad selector"), index.ErrInvalid
+	case 1:
+		bad.Drops[0].Stored = false
+	case 2:
+		bad.Drops[0].Before = 1
+	case 3:
+		bad.Deletion = ""
+	case 4:
+		bad.Drops = append(bad.Drops, bad.Drops[0])
+	}
+	if got := s.apply(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: bad}}).(compaction.Dropped); !errors.Is(got.Refused, want) {
+		s.t.Fatalf("exclude %v: %+v, want %v", bad, got, want)
+	}
+}
+
+// dropped does in the model what becomes of an entry that has lost datasets or hides series, and of the job that has claimed
+// it.
 func (s *system) dropped(id string, left *storagev1.BlockMeta) {
 	over := len(left.Datasets) == 0
 	for job, j := range s.model.jobs {
@@ -412,25 +498,55 @@ func (s *system) outputs(j *modelJob) []*storagev1.BlockMeta {
 	return outputs
 }
 
+// whole says whether some of these live entries has a dataset of that name, "" for any, that hides nothing.
+func (s *system) whole(ids []string, name string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool {
+		m := s.model.live[id]
+		return slices.ContainsFunc(m.GetDatasets(), func(d *storagev1.Dataset) bool {
+			return (name == "" || datasetName(m, d) == name) && len(d.GetExcluded()) == 0
+		})
+	})
+}
+
+// emptied takes some datasets out of outputs, of which it may be that nothing is left but hidden series.
+func (s *system) emptied(t *rapid.T, j *modelJob, outputs []*storagev1.BlockMeta) []*storagev1.BlockMeta {
+	for i, m := range outputs {
+		outputs[i], _ = drop(m, func(name string, _ *storagev1.Dataset) bool {
+			return !s.whole(j.sources, name) && rapid.Bool().Draw(t, "emptied")
+		})
+	}
+	return slices.DeleteFunc(outputs, func(m *storagev1.BlockMeta) bool { return len(m.GetDatasets()) == 0 })
+}
+
 // complete reports a job: rightly, with another token, or with outputs that are not it.
 func (s *system) complete(t *rapid.T) {
 	id, j := s.pick(t)
-	outputs := s.outputs(j)
+	outputs := s.emptied(t, j, s.outputs(j))
 	token := j.token
 	ok := j.running
-	switch rapid.IntRange(0, 5).Draw(t, "fault") {
+	fault := rapid.IntRange(0, 7).Draw(t, "fault")
+	if len(outputs) == 0 && fault > 0 {
+		fault = 7
+	}
+	switch fault {
 	case 0:
 		token += uint64(rapid.SampledFrom([]int{-1, 1}).Draw(t, "off by"))
 		ok = false
 	case 1:
 		outputs[0].Sources = outputs[0].Sources[1:]
-		ok = ok && len(outputs) > 1 && len(j.sources) > 1 // another output names them all
+		ok = ok && (len(outputs) > 1 || !s.whole(j.sources[:1], "")) // another output names them all, or it need not be named
 		if len(outputs[0].Sources) == 0 {
 			t.Skip("not an object")
 		}
 	case 2:
 		outputs[0].Level++
 		ok = false
+	case 3:
+		if len(outputs[0].Datasets) == 1 {
+			t.Skip("not an object")
+		}
+		ok = ok && !s.whole(j.sources, datasetName(outputs[0], outputs[0].Datasets[0]))
+		outputs[0].Datasets = outputs[0].Datasets[1:]
 	}
 	cmd := &storagev1.CompleteJob{Job: id, Token: token, Outputs: outputs}
 	result := s.apply(&storagev1.Command{Body: &storagev1.Command_CompleteJob{CompleteJob: cmd}}).(reported)
@@ -458,10 +574,19 @@ func (s *system) complete(t *rapid.T) {
 		s.model.leaves[m.GetId()] = map[string][]string{}
 		for _, d := range m.GetDatasets() {
 			s.model.leaves[m.GetId()][datasetName(m, d)] = leaves[datasetName(m, d)]
+			delete(leaves, datasetName(m, d))
 		}
 		s.model.waiting[m.GetId()] = true
 	}
+	for name, segments := range leaves { // of which nothing was left
+		for _, leaf := range segments {
+			s.model.registered[leaf], _ = drop(s.model.registered[leaf], func(n string, _ *storagev1.Dataset) bool { return n == name })
+		}
+	}
 	delete(s.model.jobs, id)
+	if len(outputs) == 0 {
+		return // nothing tells that it was done
+	}
 	if again := s.apply(&storagev1.Command{Body: &storagev1.Command_CompleteJob{CompleteJob: cmd}}).(reported); again.refused != nil {
 		s.t.Fatalf("complete %s again: %v", id, again.refused)
 	}
@@ -674,7 +799,7 @@ func TestTheMachineIsItsModel(t *testing.T) {
 		}
 		s.apply(&storagev1.Command{Body: &storagev1.Command_InitCluster{InitCluster: &storagev1.InitCluster{Cluster: "c"}}})
 		rt.Repeat(map[string]func(*rapid.T){
-			"add": s.add, "assign": s.assign, "complete": s.complete, "fail": s.fail, "forget": s.forget, "drop": s.drop,
+			"add": s.add, "assign": s.assign, "complete": s.complete, "fail": s.fail, "forget": s.forget, "drop": s.drop, "exclude": s.exclude,
 			"wait": s.wait, "restore": s.restore, "reopen": s.reopen, "": s.check,
 		})
 		// The same log on a fresh replica, in other batches, makes the same state.

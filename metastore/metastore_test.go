@@ -242,9 +242,12 @@ func (r *running) ids(tenant string) []string {
 
 func (r *running) poll(worker string, capacity uint32, wait time.Duration) []*compactionv1.Assignment {
 	r.t.Helper()
-	answer, err := r.Workers().Poll(r.t.Context(), connect.NewRequest(&compactionv1.PollRequest{
-		Worker: worker, Capacity: capacity, WaitMs: uint32(wait.Milliseconds()),
-	}))
+	return r.pollAs(&compactionv1.PollRequest{Worker: worker, Capacity: capacity, WaitMs: uint32(wait.Milliseconds()), Excludes: true})
+}
+
+func (r *running) pollAs(req *compactionv1.PollRequest) []*compactionv1.Assignment {
+	r.t.Helper()
+	answer, err := r.Workers().Poll(r.t.Context(), connect.NewRequest(req))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -31,17 +31,25 @@ var errVersion = errors.New("command is too new for the group")
 // already, or what all have announced. One that has not announced itself may be of the first build.
 func (m *Metastore) understood() uint32 {
 	logged := m.state.Position().Version
-	least, t := uint32(fsm.Version), m.term.Load()
-	for _, id := range m.node.GroupIDs() {
-		if id == m.node.ID() {
-			continue
+	t := m.term.Load()
+	return max(logged, leastVersion(m.node.GroupIDs(), func(id string) uint32 {
+		switch {
+		case id == m.node.ID():
+			return fsm.Version
+		case t == nil:
+			return 1
 		}
-		if t == nil {
-			return logged
-		}
-		least = min(least, t.members.commandVersion(id))
+		return t.members.commandVersion(id)
+	}))
+}
+
+// leastVersion returns the version of the command set that all of a group understand.
+func leastVersion(ids []string, understands func(id string) uint32) uint32 {
+	least := uint32(fsm.Version)
+	for _, id := range ids {
+		least = min(least, understands(id))
 	}
-	return max(least, logged)
+	return least
 }
 
 // propose sends a command through the log and returns its result.

@@ -203,15 +203,18 @@ func (r *rebuilding) past() (rebuild.Past, error) {
 		return past, nil
 	}
 	known := map[string]bool{} // ids that the state knows, of those that matter
+	reduced := map[string]bool{}
 	err := r.state.View(func(tx *fsm.Tx) error {
 		for text := range r.listed {
 			known[text] = r.known(tx, text)
 		}
 		return r.machine.index.Entries(tx, func(m *storagev1.BlockMeta) error {
 			past.Entries[m.GetId()] = m
+			reduced[m.GetId()] = r.machine.jobs.Reduced(tx, ulid.MustParseStrict(m.GetId()))
 			return nil
 		})
 	})
+	past.Reduced = func(text string) bool { return reduced[text] }
 	forgotten := time.Unix(0, r.state.Position().Time).Add(-index.Window).UnixMilli()
 	past.Standing = func(text string) rebuild.Standing {
 		id, err := index.ParseID(text)
@@ -307,7 +310,7 @@ func readEntry(ctx context.Context, bucket objstore.Getter, a objstore.Attribute
 	case err != nil:
 		return nil, err
 	}
-	if err := index.Check(m); err != nil {
+	if err := index.CheckNew(m); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnsound, err)
 	}
 	if want := block.Key(m); want != a.Key {
@@ -324,7 +327,7 @@ func (r *rebuilding) amend(plan rebuild.Plan) error {
 			if err != nil {
 				return err
 			}
-			if err := r.machine.index.Remove(tx, m); err != nil {
+			if err := errors.Join(r.machine.index.Remove(tx, m), r.machine.jobs.Rewritten(tx, m)); err != nil {
 				return err
 			}
 		}

@@ -2,6 +2,7 @@ package metastore
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -22,9 +23,19 @@ import (
 	"github.com/kilndb/kiln/metastore/index"
 )
 
-// leaf is one service's data of one segment: what must be in every answer exactly once from its registration until it is
-// dropped.
-type leaf struct{ segment, dataset string }
+// leaf is the data of one series of one service of one segment: what must be in every answer exactly once from its
+// registration until it is dropped.
+type leaf struct{ segment, dataset, pod string }
+
+// simSelectors are the selectors of deletions, and the series that they mean.
+var simSelectors = map[string][]string{`{pod="x"}`: {"x"}, `{pod=~"y|z"}`: {"y", "z"}, `{pod=~".+"}`: {"x", "y", "z"}}
+
+// shown returns those leaves in a dataset of an object that its entry does not hide.
+func shown(m *storagev1.BlockMeta, d *storagev1.Dataset, leaves []leaf) []leaf {
+	return slices.DeleteFunc(slices.Clone(leaves), func(l leaf) bool {
+		return slices.ContainsFunc(d.GetExcluded(), func(ref uint32) bool { return slices.Contains(simSelectors[m.GetStrings()[ref]], l.pod) })
+	})
+}
 
 // simulation is the steps of the state machine, a bucket, and everybody around them, on a clock of its own. Everything
 // follows from the seed.
@@ -40,6 +51,7 @@ type simulation struct {
 	named    map[string]bool              // ids that were ever in the index
 	expected map[leaf]bool
 	refused  map[string]bool // segments that were not taken
+	taken    []*storagev1.BlockMeta
 	workers  []*simWorker
 	delayed  []*storagev1.Command // of a leader that is none any more, and may still come through
 	queries  []simQuery
@@ -149,7 +161,14 @@ func (s *simulation) push() {
 		}
 		to := s.now.Add(-time.Duration(s.rng.IntN(3600)) * time.Second).UnixNano()
 		ds = append(ds, dataset{name[:1], name[2:], to - int64(time.Second)*s.rng.Int64N(60), to})
-		content[name] = []leaf{{id, name}}
+		for _, pod := range []string{"x", "y", "z"} {
+			if s.rng.IntN(2) == 0 {
+				content[name] = append(content[name], leaf{id, name, pod})
+			}
+		}
+		if len(content[name]) == 0 {
+			content[name] = []leaf{{id, name, "w"}}
+		}
 	}
 	if len(ds) == 0 {
 		return
@@ -169,10 +188,23 @@ func (s *simulation) push() {
 		}
 		for i, d := range m.GetDatasets() {
 			if name := datasetName(m, d); !slices.Contains(result.dropped[0], i) {
-				s.expected[leaf{id, name}] = true
+				for _, l := range content[name] {
+					s.expected[l] = true
+				}
 			}
 		}
+		s.taken = append(s.taken, m)
 	}
+}
+
+// pushAgain registers a segment that was registered before, whatever has become of it: nothing changes.
+func (s *simulation) pushAgain() {
+	if len(s.taken) == 0 {
+		return
+	}
+	m := s.taken[s.rng.IntN(len(s.taken))]
+	result := s.apply(&storagev1.Command{Body: &storagev1.Command_AddSegments{AddSegments: &storagev1.AddSegments{Segments: []*storagev1.BlockMeta{m}}}}).(added)
+	s.note("push %s again: %v", m.GetId(), result.refused[0])
 }
 
 // expectDrop takes what a command drops off what is expected, by the entries before it.
@@ -184,8 +216,11 @@ func (s *simulation) expectDrop(cmd *storagev1.DropData) {
 		for _, m := range s.entries() {
 			for _, d := range m.GetDatasets() {
 				name := datasetName(m, d)
-				if name[:1] == drop.GetTenant() && (drop.Service == nil || name[2:] == drop.GetService()) && (drop.GetStored() || d.GetMaxTime() < drop.GetBefore()) {
-					for _, l := range s.bucket[m.GetId()][name] {
+				if name[:1] != drop.GetTenant() || drop.Service != nil && name[2:] != drop.GetService() || !drop.GetStored() && d.GetMaxTime() >= drop.GetBefore() {
+					continue
+				}
+				for _, l := range shown(m, d, s.bucket[m.GetId()][name]) {
+					if drop.GetSelector() == "" || slices.Contains(simSelectors[drop.GetSelector()], l.pod) {
 						delete(s.expected, l)
 					}
 				}
@@ -203,6 +238,9 @@ func (s *simulation) drop() {
 	cmd := &storagev1.DropData{Drops: []*storagev1.Drop{d}, RewriteAfter: int64(time.Minute)}
 	if s.rng.IntN(3) == 0 && d.GetBefore() <= s.now.UnixNano() {
 		d.Stored, cmd.Deletion = true, s.id().String()
+		if s.rng.IntN(3) > 0 {
+			d.Before, d.Selector = 0, slices.Sorted(maps.Keys(simSelectors))[s.rng.IntN(len(simSelectors))]
+		}
 	}
 	result := s.apply(&storagev1.Command{Body: &storagev1.Command_DropData{DropData: cmd}})
 	s.note("drop %v: %+v", cmd, result)
@@ -310,14 +348,16 @@ func (s *simulation) read(w *simWorker) {
 			if w.content[name[:1]] == nil {
 				w.content[name[:1]] = map[string][]leaf{}
 			}
-			w.content[name[:1]][name] = append(w.content[name[:1]][name], object[name]...)
+			w.content[name[:1]][name] = append(w.content[name[:1]][name], shown(m, d, object[name])...)
 		}
 	}
 	w.outputs = merged(&compactionv1.Assignment{Sources: w.job.GetSources(), Shard: w.job.GetShard(), Level: w.job.GetOutputLevel() - 1})
 	slices.SortFunc(w.outputs, func(x, y *storagev1.BlockMeta) int { return int(x.Strings[x.Tenant][0]) - int(y.Strings[y.Tenant][0]) })
-	for _, m := range w.outputs {
+	for i, m := range w.outputs {
 		m.Id = s.id().String()
+		w.outputs[i], _ = drop(m, func(name string, _ *storagev1.Dataset) bool { return len(w.content[name[:1]][name]) == 0 })
 	}
+	w.outputs = slices.DeleteFunc(w.outputs, func(m *storagev1.BlockMeta) bool { return len(m.GetDatasets()) == 0 })
 }
 
 // upload puts the first output into the bucket, or all others.
@@ -373,8 +413,10 @@ func (s *simulation) collect() {
 func (s *simulation) step() {
 	w := s.workers[s.rng.IntN(len(s.workers))]
 	switch n := s.rng.IntN(100); {
-	case n < 25:
+	case n < 24:
 		s.push()
+	case n < 25:
+		s.pushAgain()
 	case n < 40:
 		s.plan()
 	case n < 68:
@@ -416,7 +458,7 @@ func (s *simulation) check() error {
 		}
 		waiting[m.GetId()] = 0
 		for _, d := range m.GetDatasets() {
-			for _, l := range object[datasetName(m, d)] {
+			for _, l := range shown(m, d, object[datasetName(m, d)]) {
 				if other, twice := seen[l]; twice {
 					return fmt.Errorf("%v is in the entries %s and %s", l, other, m.GetId())
 				}
@@ -469,6 +511,7 @@ func (s *simulation) checkOwners(owners map[string]int) error {
 			for name, leaves := range object {
 				covered := name[:1] == d.GetTenant() && (d.Service == nil || name[2:] == d.GetService())
 				for _, l := range leaves {
+					covered := covered && (d.GetSelector() == "" || slices.Contains(simSelectors[d.GetSelector()], l.pod))
 					at := ulid.Time(ulid.MustParse(l.segment).Time()).UnixNano()
 					if covered && d.GetFinished() != 0 && s.named[id] && !s.expected[l] && at < d.GetRequested() && s.droppedBy(l, d) {
 						return fmt.Errorf("deletion %v is finished, and %s holds %v", d, id, l)

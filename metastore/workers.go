@@ -10,6 +10,7 @@ import (
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/metastore/fsm"
+	"github.com/kilndb/kiln/metastore/index"
 	"github.com/kilndb/kiln/metastore/raftnode"
 )
 
@@ -41,7 +42,7 @@ func (s workerService) Poll(ctx context.Context, req *connect.Request[compaction
 	if err != nil {
 		return nil, coded(err)
 	}
-	p := &poll{worker: r.GetWorker(), capacity: int(r.GetCapacity()), answer: make(chan []*compactionv1.Assignment, 1)}
+	p := &poll{worker: r.GetWorker(), capacity: int(r.GetCapacity()), excludes: r.GetExcludes(), answer: make(chan []*compactionv1.Assignment, 1)}
 	if !t.dispatch.add(p) {
 		return nil, coded(fmt.Errorf("%w: the term has ended", raftnode.ErrUnavailable))
 	}
@@ -117,6 +118,11 @@ func (s workerService) Renew(ctx context.Context, req *connect.Request[compactio
 // Complete replaces a job's sources by its outputs.
 func (s workerService) Complete(ctx context.Context, req *connect.Request[compactionv1.CompleteRequest]) (*connect.Response[compactionv1.CompleteResponse], error) {
 	r := req.Msg
+	for _, m := range r.GetOutputs() {
+		if err := index.CheckNew(m); err != nil {
+			return nil, coded(err)
+		}
+	}
 	result, err := propose[reported](ctx, s.m, &storagev1.Command{Body: &storagev1.Command_CompleteJob{
 		CompleteJob: &storagev1.CompleteJob{Job: r.GetJob(), Token: r.GetToken(), Outputs: r.GetOutputs()},
 	}})

@@ -41,7 +41,7 @@ func (d deletions) Delete(ctx context.Context, req *connect.Request[adminv1.Dele
 	if err != nil {
 		return nil, err
 	}
-	return d.metastoreClient.Delete(ctx, connect.NewRequest(&adminv1.DeleteRequest{Tenant: id, Service: req.Msg.Service}))
+	return d.metastoreClient.Delete(ctx, connect.NewRequest(&adminv1.DeleteRequest{Tenant: id, Service: req.Msg.Service, Selector: req.Msg.GetSelector()}))
 }
 
 // GetDeletion shows a deletion of the caller.

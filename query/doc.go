@@ -4,8 +4,7 @@
 // The messages are those of kiln.query.v1. Validate checks a Question. Plan cuts the entries that it touches
 // into a tree of leaves, to be read, and inner nodes, to be merged. Every node answers with a Report, and a
 // Merger makes one of many: in whatever order and grouping they come, the answer says the same.
-// SeriesLabels, SeriesFilter and Bucket are the rules that everyone who reads rows for a question has to
-// share.
+// SeriesLabels and Bucket are the rules that everyone who reads rows for a question has to share.
 //
 // Messages are never changed once they were handed over, in either direction: conversions between them and
 // the types of flamegraph share memory.

@@ -17,65 +17,11 @@ func SeriesLabels(base labels.Labels, k profile.Kind, i int) labels.Labels {
 	for _, name := range []string{
 		labels.Name, labels.ProfileType, labels.Type, labels.Unit, labels.PeriodType, labels.PeriodUnit,
 	} {
-		value, _ := kindLabel(name, k, i)
+		value, _ := k.Label(name, i)
 		all = append(all, labels.Label{Name: name, Value: value})
 	}
 	all = append(all, labels.Label{Name: labels.PrivateServiceName, Value: base.Get(labels.ServiceName)})
 	return labels.New(all...)
-}
-
-// kindLabel returns the value of a label that follows from the kind and the sample type alone.
-func kindLabel(name string, k profile.Kind, i int) (value string, ok bool) {
-	switch name {
-	case labels.Name:
-		return k.Name, true
-	case labels.ProfileType:
-		return k.Type(i).String(), true
-	case labels.Type:
-		return k.SampleTypes[i].Type, true
-	case labels.Unit:
-		return k.SampleTypes[i].Unit, true
-	case labels.PeriodType:
-		return k.PeriodType, true
-	case labels.PeriodUnit:
-		return k.PeriodUnit, true
-	default:
-		return "", false
-	}
-}
-
-// SeriesFilter tells which series a selector means, given the labels that are stored.
-type SeriesFilter struct {
-	selector labels.Selector
-}
-
-// NewSeriesFilter returns the filter for one sample type of a kind. It matches as the selector would match
-// SeriesLabels, but what follows from the kind is decided here, once: ok is false if no series can match.
-func NewSeriesFilter(s labels.Selector, k profile.Kind, i int) (f SeriesFilter, ok bool) {
-	for _, m := range s {
-		value, decided := kindLabel(m.Name(), k, i)
-		switch {
-		case !decided:
-			f.selector = append(f.selector, m)
-		case !m.Matches(value):
-			return SeriesFilter{}, false
-		}
-	}
-	return f, true
-}
-
-// Matches tells whether the selector means the series with these stored labels.
-func (f SeriesFilter) Matches(base labels.Labels) bool {
-	for _, m := range f.selector {
-		name := m.Name()
-		if name == labels.PrivateServiceName {
-			name = labels.ServiceName
-		}
-		if !m.Matches(base.Get(name)) {
-			return false
-		}
-	}
-	return true
 }
 
 // LabelsToProto returns ls as a report has them.

@@ -64,7 +64,7 @@ func TestSeriesFilter(t *testing.T) {
 		base := labels.FromStrings("pod", rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pod"), "service_name", "checkout")
 		column := rapid.IntRange(0, 1).Draw(t, "column")
 		want := sel.MatchesLabels(query.SeriesLabels(base, memory, column))
-		filter, ok := query.NewSeriesFilter(sel, memory, column)
+		filter, ok := profile.NewSeriesFilter(sel, memory, column)
 		if got := ok && filter.Matches(base); got != want {
 			t.Fatalf("%s: %v, want %v", sel, got, want)
 		}
@@ -77,10 +77,10 @@ func TestSeriesFilterDecidesKinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := query.NewSeriesFilter(sel, memory, 1); ok {
+	if _, ok := profile.NewSeriesFilter(sel, memory, 1); ok {
 		t.Fatal("inuse_objects passed")
 	}
-	filter, ok := query.NewSeriesFilter(sel, memory, 0)
+	filter, ok := profile.NewSeriesFilter(sel, memory, 0)
 	if !ok {
 		t.Fatal("alloc_space did not pass")
 	}

@@ -5,7 +5,8 @@
 // time series (timeseries.go), or names, values and sets of labels (labels.go). An inner node has its children
 // executed and merges their reports.
 //
-// What it promises. Only datasets of the tenant in the request are read, whatever the plan says. A report is whole: a
+// What it promises. Only datasets of the tenant in the request are read, whatever the plan says, and series that an entry says
+// were deleted are left out of every report and of what it cost. A report is whole: a
 // missing object is CodeNotFound, damaged bytes are CodeDataLoss, each naming what it was, and never a smaller sum.
 // Work is bounded: leaves wait for one another beyond Config.Leaves, and a request that would decode more than
 // Config.MaxDecodedBytes fails with CodeResourceExhausted. When the caller leaves, work stops at the next dataset.

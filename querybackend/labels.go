@@ -42,7 +42,7 @@ func newLabelSets(o *object, out *query.Merger) *labelSets {
 }
 
 func (l *labelSets) rows(ctx context.Context, d *block.Dataset, r *block.Rows, columns []int) error {
-	if l.derivedOnly() && len(l.question.own) == 0 && l.question.covers(d.MinTime, d.MaxTime) && r.ProfileCount > 0 {
+	if l.derivedOnly() && !l.chooses(r) && l.question.covers(d.MinTime, d.MaxTime) && r.ProfileCount > 0 {
 		for _, c := range columns {
 			l.add(derived(d, r, c))
 		}

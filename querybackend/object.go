@@ -105,23 +105,29 @@ func (o *object) charge(section any, bytes int) error {
 	return o.budget.take(int64(bytes))
 }
 
-// chooser decides which series of a dataset count, each once. A nil chooser is one that need not look: all do.
+// chooser decides which series of rows count, each once: those that the question is about and that were not deleted. A nil
+// chooser is one that need not look: all do.
 type chooser struct {
 	own      labels.Selector
+	deleted  *block.Exclusion // nil: none
+	isGone   map[uint32]bool  // of series that were looked at
 	series   []labels.Labels
 	verdicts []verdict
 }
 
-// chooser returns what decides for a dataset.
-func (o *object) chooser(ctx context.Context, d *block.Dataset) (*chooser, error) {
-	if len(o.question.own) == 0 {
+// chooses tells whether rows have to be read series by series.
+func (o *object) chooses(r *block.Rows) bool { return len(o.question.own) > 0 || r.Exclusion() != nil }
+
+// chooser returns what decides for rows of a dataset.
+func (o *object) chooser(ctx context.Context, d *block.Dataset, r *block.Rows) (*chooser, error) {
+	if !o.chooses(r) {
 		return nil, nil
 	}
 	series, err := o.series(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	c := &chooser{own: o.question.own, series: series}
+	c := &chooser{own: o.question.own, deleted: r.Exclusion(), isGone: map[uint32]bool{}, series: series}
 	if len(series) > 0 {
 		table := &series[0]
 		if o.verdicts[table] == nil {
@@ -137,6 +143,9 @@ func (c *chooser) chooses(series uint32) bool {
 	if c == nil {
 		return true
 	}
+	if c.gone(series) {
+		return false
+	}
 	if c.verdicts[series] == unknown {
 		c.verdicts[series] = refused
 		if c.own.MatchesLabels(c.series[series]) {
@@ -144,6 +153,19 @@ func (c *chooser) chooses(series uint32) bool {
 		}
 	}
 	return c.verdicts[series] == chosen
+}
+
+// gone tells whether a series was deleted from the rows at hand. Those of another kind may still have it.
+func (c *chooser) gone(series uint32) bool {
+	if c.deleted == nil {
+		return false
+	}
+	gone, known := c.isGone[series]
+	if !known {
+		gone = c.deleted.Excludes(c.series[series])
+		c.isGone[series] = gone
+	}
+	return gone
 }
 
 // picked are the profiles of rows that count: those from first to last (exclusive) whose series is chosen, and whose id
@@ -170,7 +192,7 @@ func (o *object) pick(ctx context.Context, d *block.Dataset, r *block.Rows) (*pi
 		p.last = sort.Search(profiles.Len(), func(i int) bool { return profiles.Times[i] >= o.question.End })
 	}
 	if p.first < p.last {
-		p.chooser, err = o.chooser(ctx, d)
+		p.chooser, err = o.chooser(ctx, d, r)
 	}
 	return p, err
 }

@@ -80,7 +80,7 @@ func (q *question) columns(d *block.Dataset, r *block.Rows) []int {
 		if q.profileType != nil && r.Kind.Type(i) != *q.profileType {
 			continue
 		}
-		f, ok := query.NewSeriesFilter(q.derived, r.Kind, i)
+		f, ok := profile.NewSeriesFilter(q.derived, r.Kind, i)
 		if ok && f.Matches(labels.FromStrings(labels.ServiceName, d.Service)) {
 			columns = append(columns, i)
 		}

@@ -9,12 +9,12 @@ import (
 // rollupBytes is about what a stored byte of a rollup counts in the budget once it is decoded.
 const rollupBytes = 8
 
-// answering returns the rollups of rows that can answer, at least in part: where series are chosen only those that keep
-// them apart, and one of all rows only where the range holds all rows. Then it is the only one.
+// answering returns the rollups of rows that can answer, at least in part: where series are chosen, or some were deleted,
+// only those that keep them apart, and one of all rows only where the range holds all rows. Then it is the only one.
 func (w *weights) answering(d *block.Dataset, r *block.Rows) (answering []block.Rollup) {
 	for _, u := range r.Rollups() {
 		switch {
-		case len(w.question.own) > 0 && !u.PerSeries:
+		case w.chooses(r) && !u.PerSeries:
 		case u.Bucket > 0:
 			answering = append(answering, u)
 		case w.question.covers(d.MinTime, d.MaxTime):
@@ -27,7 +27,7 @@ func (w *weights) answering(d *block.Dataset, r *block.Rows) (answering []block.
 // coarse adds up rows by rollups, and reads profiles only where no rollup answers: at the edges of the range,
 // and not at all where the range holds them all.
 func (w *weights) coarse(ctx context.Context, d *block.Dataset, r *block.Rows, column int, rollups []block.Rollup) error {
-	choice, err := w.chooser(ctx, d)
+	choice, err := w.chooser(ctx, d, r)
 	if err != nil {
 		return err
 	}

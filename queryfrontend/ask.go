@@ -17,25 +17,31 @@ const planFan = 16
 // ask returns the report that answers q, nil if nothing matches. An object that a compaction replaced meanwhile
 // makes it find and plan once more; one that is missing from the new plan too is lost.
 func (f *Frontend) ask(ctx context.Context, c *call, q *question) (*queryv1.Report, error) {
+	report, _, err := f.askOf(ctx, c, q)
+	return report, err
+}
+
+// askOf is ask, and returns also what was found, of which the report says what the question is about.
+func (f *Frontend) askOf(ctx context.Context, c *call, q *question) (report *queryv1.Report, found []*storagev1.BlockMeta, err error) {
 	for again := false; ; again = true {
-		entries, err := f.find(ctx, c, q.timeRange, q.message.Selector)
-		if err != nil {
-			return nil, err
+		if found, err = f.find(ctx, c, q.timeRange, q.message.Selector); err != nil {
+			return nil, nil, err
 		}
-		if entries, err = narrow(entries, c.tenant, q); err != nil {
-			return nil, err
+		entries, err := narrow(found, c.tenant, q)
+		if err != nil {
+			return nil, nil, err
 		}
 		node := query.Plan(entries, f.cfg.LeafBytes, planFan)
 		if node == nil {
-			return nil, nil
+			return nil, found, nil
 		}
 		res, err := f.backend.Invoke(ctx, connect.NewRequest(&queryv1.InvokeRequest{Tenant: string(c.tenant), Question: q.message, Node: node}))
 		if err == nil {
 			c.count(res.Msg.Statistics)
-			return res.Msg.Report, nil
+			return res.Msg.Report, found, nil
 		}
 		if again || connect.CodeOf(err) != connect.CodeNotFound {
-			return nil, f.translate(ctx, "reading profiles", err)
+			return nil, nil, f.translate(ctx, "reading profiles", err)
 		}
 		f.metrics.replans.Inc()
 		f.log.Warn("object gone: planning once more", "err", err)

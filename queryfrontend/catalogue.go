@@ -3,6 +3,7 @@ package queryfrontend
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -10,12 +11,15 @@ import (
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 
+	queryv1 "github.com/kilndb/kiln/api/kiln/query/v1"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
+	"github.com/kilndb/kiln/query"
 )
 
 // The questions of this file are answered by the index alone and read no object. They are as exact as its entries:
-// a dataset counts with all its profile types if its time range meets the question's.
+// a dataset counts with all its profile types if its time range meets the question's. The exception are datasets of which
+// series were deleted while the object still holds them: of these it is asked what is left.
 
 // ProfileTypes returns the profile types that there are in a time range, or ever if start and end are 0.
 func (f *Frontend) ProfileTypes(ctx context.Context, req *connect.Request[querierv1.ProfileTypesRequest]) (*connect.Response[querierv1.ProfileTypesResponse], error) {
@@ -116,10 +120,44 @@ func (f *Frontend) eachType(ctx context.Context, c *call, r timeRange, fn func(s
 	return nil
 }
 
+// datasets returns what there is in a time range. Of reduced datasets it returns the kinds that are left of their service;
+// their times may still be those of deleted profiles.
 func (f *Frontend) datasets(ctx context.Context, c *call, r timeRange) ([]dataset, error) {
-	entries, err := f.find(ctx, c, r, "")
+	q := &question{timeRange: r, reduced: true, message: &queryv1.Question{Start: r.start, End: r.end}}
+	if r == (timeRange{}) {
+		q.message.Start, q.message.End = math.MinInt64, math.MaxInt64
+	}
+	q.message.Ask = &queryv1.Question_Series{Series: &queryv1.AskSeries{LabelNames: []string{labels.ServiceName, labels.ProfileType}}}
+	report, entries, err := f.askOf(ctx, c, q)
 	if err != nil {
 		return nil, err
 	}
-	return datasetsOf(entries, c.tenant, r)
+	all, err := datasetsOf(entries, c.tenant, r)
+	if err != nil {
+		return nil, err
+	}
+	left := map[string]bool{}
+	for _, set := range report.GetSeries() {
+		ls, err := query.LabelsFromProto(set.GetLabels())
+		if err != nil {
+			return nil, err
+		}
+		left[ls.String()] = true
+	}
+	return leftOf(all, left), nil
+}
+
+// leftOf returns datasets with those of the reduced ones' kinds alone of which a profile type is left.
+func leftOf(all []dataset, left map[string]bool) []dataset {
+	for i := range all {
+		d := &all[i]
+		if !d.reduced {
+			continue
+		}
+		d.kinds = slices.DeleteFunc(d.kinds, func(k profile.Kind) bool {
+			set := labels.FromStrings(labels.ServiceName, d.service, labels.ProfileType, k.Type(0).String())
+			return !left[set.String()] // one type is left with the others: they share rows
+		})
+	}
+	return slices.DeleteFunc(all, func(d dataset) bool { return d.reduced && len(d.kinds) == 0 })
 }

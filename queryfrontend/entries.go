@@ -15,6 +15,8 @@ type dataset struct {
 	service          string
 	kinds            []profile.Kind
 	minTime, maxTime int64 // both inclusive
+	// reduced: series of it were deleted that are still in the object.
+	reduced bool
 }
 
 // within tells whether the dataset may have rows in r.
@@ -33,7 +35,7 @@ func datasetOf(e *storagev1.BlockMeta, i int, t tenant.ID) (dataset, bool, error
 	if owner != string(t) {
 		return dataset{}, false, nil
 	}
-	d := dataset{service: service, minTime: m.MinTime, maxTime: m.MaxTime}
+	d := dataset{service: service, minTime: m.MinTime, maxTime: m.MaxTime, reduced: len(m.Excluded) > 0}
 	for _, rows := range m.Rows {
 		k, err := kindOf(e, rows.Kind)
 		if err != nil {
@@ -90,8 +92,8 @@ func datasetsOf(entries []*storagev1.BlockMeta, t tenant.ID, r timeRange) ([]dat
 }
 
 // narrow returns the entries with only those datasets that may hold something of the question: of the tenant, in the
-// time range, of a service that the selector lets pass, with the profile type if there is one and with spans or traces if it asks for some. The entries themselves
-// are the index's and stay as they are.
+// time range, of a service that the selector lets pass, with the profile type if there is one and with spans or traces if it
+// asks for some; or only the reduced ones of these. The entries themselves are the index's and stay as they are.
 func narrow(entries []*storagev1.BlockMeta, t tenant.ID, q *question) ([]*storagev1.BlockMeta, error) {
 	services := q.selector.On(labels.ServiceName)
 	var narrowed []*storagev1.BlockMeta
@@ -102,7 +104,7 @@ func narrow(entries []*storagev1.BlockMeta, t tenant.ID, q *question) ([]*storag
 			if err != nil {
 				return nil, err
 			}
-			if ok && d.within(q.timeRange) && services.Matches(func(string) string { return d.service }) && d.has(q.profileType) && mayHave(e.Datasets[i], q.message) {
+			if ok && (d.reduced || !q.reduced) && d.within(q.timeRange) && services.Matches(func(string) string { return d.service }) && d.has(q.profileType) && mayHave(e.Datasets[i], q.message) {
 				kept = append(kept, e.Datasets[i])
 			}
 		}

@@ -124,7 +124,9 @@ type question struct {
 	selector labels.Selector
 	// profileType is nil if the question is about series of any.
 	profileType *profile.Type
-	message     *queryv1.Question
+	// reduced: only datasets count of which series were deleted that their objects still hold.
+	reduced bool
+	message *queryv1.Question
 }
 
 // profileQuestion is a question about one profile type; what to make of it is still to be set.

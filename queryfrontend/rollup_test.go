@@ -20,7 +20,7 @@ import (
 )
 
 // TestRollups asks blocks that carry rollups for all of their time, for parts that no bucket covers, and for some of
-// their series, and wants what the rows say.
+// their series, and wants what the rows say; also when some series were deleted, which are in the rollups still.
 func TestRollups(t *testing.T) {
 	store := querybackendtest.New()
 	random := rand.New(rand.NewPCG(3, 4))
@@ -39,11 +39,8 @@ func TestRollups(t *testing.T) {
 	model := querybackendtest.NewModel(all...)
 	f := open(t, store, "one", 0)
 	start, end := epoch.UnixMilli(), epoch.Add(time.Hour).UnixMilli()
-	for level := 1; level <= 4; level++ {
-		kinds := rollups(store.Compact(t))
-		if level >= 2 && !(kinds[false] && kinds[true]) {
-			t.Fatalf("a block of level %d has no rollup of all series, or of each: this would test too little", level)
-		}
+	ask := func() {
+		t.Helper()
 		for range 6 {
 			f.mustEqualRows(model, random)
 		}
@@ -56,6 +53,17 @@ func TestRollups(t *testing.T) {
 			}
 		}
 	}
+	deleted := []string{1: `{pod="nobody"}`, 2: `{pod="1",zone="a"}`, 3: `{__name__="memory",zone="b"}`, 4: `{__name__="process_cpu",pod="1"}`}
+	for level := 1; level <= 4; level++ {
+		kinds := rollups(store.Compact(t))
+		if level >= 2 && !(kinds[false] && kinds[true]) {
+			t.Fatalf("a block of level %d has no rollup of all series, or of each: this would test too little", level)
+		}
+		ask()
+		store.Exclude("one", deleted[level])
+		model = model.Without("one", deleted[level])
+		ask()
+	}
 	// Of all the time rollups are all it takes; of some series in a part of it they say nothing, and are not asked.
 	for _, c := range []struct {
 		scope
@@ -63,7 +71,7 @@ func TestRollups(t *testing.T) {
 	}{
 		{scope{start, end, `{}`}, "profiles=0, samples=0, rollups=1,"},
 		{scope{start, end, `{pod!="0"}`}, "profiles=0, samples=0, rollups=1,"},
-		{scope{start + 61_000, end, `{pod="1"}`}, "rollups=0,"},
+		{scope{start + 61_000, end, `{pod="0"}`}, "rollups=0,"},
 	} {
 		res, err := f.SelectMergeStacktraces(f.ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
 			ProfileTypeID: cpu, LabelSelector: c.selector, Start: c.start, End: c.end,

@@ -18,10 +18,11 @@ import (
 type deleteCommands struct {
 	Tenant  deleteTenantCommand  `cmd:"" help:"Delete everything of a tenant."`
 	Service deleteServiceCommand `cmd:"" help:"Delete everything of one service."`
+	Series  deleteSeriesCommand  `cmd:"" help:"Delete the series that a selector means."`
 	List    listDeletionsCommand `cmd:"" help:"Show deletions and what they still wait for."`
 }
 
-// deletion is what both kinds of deleting share.
+// deletion is what all kinds of deleting share.
 type deletion struct {
 	target
 	Wait   bool   `help:"Wait until no object in the bucket holds the data: longer than the server's --delete-after."`
@@ -51,6 +52,22 @@ type deleteServiceCommand struct {
 // Run deletes the service.
 func (c *deleteServiceCommand) Run(ctx context.Context, out output) error {
 	return c.run(ctx, out, &adminv1.DeleteRequest{Tenant: c.Tenant, Service: &c.Service})
+}
+
+// deleteSeriesCommand is `kiln delete series`.
+type deleteSeriesCommand struct {
+	deletion
+	Selector string `required:"" help:"Which series, such as {pod=\"a\",version=~\"1.*\"}. They may be sent again."`
+	Service  string `help:"Only those of this service; of all if it is left out."`
+}
+
+// Run deletes the series.
+func (c *deleteSeriesCommand) Run(ctx context.Context, out output) error {
+	req := &adminv1.DeleteRequest{Tenant: c.Tenant, Selector: c.Selector}
+	if c.Service != "" {
+		req.Service = &c.Service
+	}
+	return c.run(ctx, out, req)
 }
 
 // watchPause is how often a deletion is asked for that is waited for.
@@ -99,18 +116,21 @@ func printDeletions(out output, form string, all ...*adminv1.Deletion) error {
 		return printJSON(out, &adminv1.ListDeletionsResponse{Deletions: all})
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "DELETION\tSTATE\tTENANT\tSERVICE\tOBJECTS\tIN BUCKET\tAGE\tTOOK")
+	fmt.Fprintln(w, "DELETION\tSTATE\tTENANT\tSERVICE\tSERIES\tOBJECTS\tIN BUCKET\tAGE\tTOOK")
 	now := time.Now()
 	for _, d := range all {
-		service, took := "(all)", "-"
+		service, series, took := "(all)", "(all)", "-"
 		if d.Service != nil {
 			service = d.GetService()
+		}
+		if d.GetSelector() != "" {
+			series = d.GetSelector()
 		}
 		if d.GetFinished() != 0 {
 			took = time.Duration(d.GetFinished() - d.GetRequested()).Truncate(time.Millisecond).String()
 		}
 		state := strings.ToLower(strings.TrimPrefix(d.GetState().String(), "DELETION_STATE_"))
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", d.GetId(), state, d.GetTenant(), service, d.GetObjects(), d.GetRemaining(), age(now, d.GetRequested()), took)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", d.GetId(), state, d.GetTenant(), service, series, d.GetObjects(), d.GetRemaining(), age(now, d.GetRequested()), took)
 	}
 	return w.Flush()
 }

@@ -40,13 +40,27 @@ func TestSixProcesses(t *testing.T) {
 			t.Errorf("%s weighs %d, %d, want %+v", f.Name, f.Self, f.Total, w)
 		}
 	}
+	gone := func(service string) {
+		t.Helper()
+		out, stderr, err := kiln(t, "query", "top", "--server", front.url, "--service", service, "--from", "3000d")
+		if err == nil || !strings.Contains(stderr, "no profiles there") {
+			t.Errorf("%s after it was deleted: %v, %s%s", service, err, out, stderr)
+		}
+	}
+	pushCorpusFile(t, door, "compress-cpu-1", "other")
+	out := mustKiln(t, "delete", "series", "--selector", `{source="file"}`, "--service", "other", "--server", front.url, "--wait")
+	if !strings.Contains(out, "finished") || !strings.Contains(out, `{source="file"}`) {
+		t.Errorf("kiln delete says\n%s", out)
+	}
+	gone("other")
+	if top = queryTop(t, front, "pieces"); top.Total != want.Total {
+		t.Errorf("total %d after series of another service were deleted, want %d", top.Total, want.Total)
+	}
 	if out := mustKiln(t, "delete", "service", "pieces", "--server", front.url, "--wait"); !strings.Contains(out, "finished") {
 		t.Errorf("kiln delete says\n%s", out)
 	}
-	if out, stderr, err := kiln(t, "query", "top", "--server", front.url, "--service", "pieces", "--from", "3000d"); err == nil || !strings.Contains(stderr, "no profiles there") {
-		t.Errorf("after it was deleted: %v, %s%s", err, out, stderr)
-	}
-	if out := mustKiln(t, "delete", "list", "--server", front.url); !strings.Contains(out, "pieces") {
+	gone("pieces")
+	if out := mustKiln(t, "delete", "list", "--server", front.url); !strings.Contains(out, "pieces") || !strings.Contains(out, `{source="file"}`) {
 		t.Errorf("kiln delete list says\n%s", out)
 	}
 	for _, dir := range dirs { // whoever is not the metastore keeps nothing

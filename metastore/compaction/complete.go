@@ -83,7 +83,7 @@ func (s *State) sources(tx *bbolt.Tx, j *storagev1.Job) (sources []*storagev1.Bl
 }
 
 // checkOutputs trusts no worker: the outputs must be new objects, of the job's output level, in the job's shard, made from exactly
-// its sources, and have every dataset that those have.
+// its sources, and have every dataset that those have. Of datasets that hide deleted series nothing may be left.
 func (s *State) checkOutputs(tx *bbolt.Tx, j *storagev1.Job, sources, outputs []*storagev1.BlockMeta) error {
 	var ids, from []string
 	for _, m := range outputs {
@@ -103,24 +103,37 @@ func (s *State) checkOutputs(tx *bbolt.Tx, j *storagev1.Job, sources, outputs []
 	if len(distinct(ids)) != len(ids) {
 		return fmt.Errorf("%w: one id twice", ErrOutputs)
 	}
-	if want, got := distinct(j.GetJob().GetSources()), distinct(from); !slices.Equal(want, got) {
-		return fmt.Errorf("%w: outputs are made from %v, job %s has %v", ErrSources, got, j.GetJob().GetId(), want)
+	whole, wholeSources := datasets(sources, isWhole)
+	every, everySource := datasets(sources, nil)
+	if got := distinct(from); !within(wholeSources, got) || !within(got, everySource) {
+		return fmt.Errorf("%w: outputs are made from %v, job %s has %v", ErrSources, got, j.GetJob().GetId(), everySource)
 	}
-	if want, got := datasets(sources), datasets(outputs); !slices.Equal(want, got) {
-		return fmt.Errorf("%w: their datasets are %q, those of the sources %q", ErrOutputs, got, want)
+	if got, _ := datasets(outputs, nil); !within(whole, got) || !within(got, every) {
+		return fmt.Errorf("%w: their datasets are %q, those of the sources %q", ErrOutputs, got, every)
 	}
 	return nil
 }
 
-// datasets returns the distinct datasets of objects, as tenant and service, sorted.
-func datasets(metas []*storagev1.BlockMeta) []string {
-	var names []string
+// isWhole says whether a dataset hides no series.
+func isWhole(d *storagev1.Dataset) bool { return len(d.GetExcluded()) == 0 }
+
+// datasets returns the distinct datasets of objects, as tenant and service, and the ids of the objects that have one: of all
+// datasets, or of those that some is true of.
+func datasets(metas []*storagev1.BlockMeta, some func(*storagev1.Dataset) bool) (names, ids []string) {
 	for _, m := range metas {
 		for _, d := range m.GetDatasets() {
-			names = append(names, m.GetStrings()[d.GetTenant()]+"/"+m.GetStrings()[d.GetService()]) // no tenant has a slash
+			if some == nil || some(d) {
+				names = append(names, m.GetStrings()[d.GetTenant()]+"/"+m.GetStrings()[d.GetService()]) // no tenant has a slash
+				ids = append(ids, m.GetId())
+			}
 		}
 	}
-	return distinct(names)
+	return distinct(names), distinct(ids)
+}
+
+// within says whether all of some are among all.
+func within(some, all []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
 // swap puts outputs in the place of sources and ends the job.
@@ -130,7 +143,7 @@ func (s *State) swap(tx *bbolt.Tx, now int64, j *storagev1.Job, sources, outputs
 		if err := s.entries.Remove(tx, m); err != nil {
 			return err
 		}
-		if err := s.rewritten(tx, m); err != nil {
+		if err := s.Rewritten(tx, m); err != nil {
 			return err
 		}
 		if err := s.bury(tx, now, m, j.GetJob().GetId()); err != nil {

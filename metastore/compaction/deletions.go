@@ -34,7 +34,8 @@ func (d *dropping) recordDeletion() error {
 		return err
 	}
 	deletion := &storagev1.Deletion{
-		Id: d.cmd.GetDeletion(), Tenant: drop.GetTenant(), Service: drop.Service, Requested: d.now, Objects: d.objects,
+		Id: d.cmd.GetDeletion(), Tenant: drop.GetTenant(), Service: drop.Service, Selector: drop.GetSelector(),
+		Requested: d.now, Objects: d.objects,
 	}
 	if err := putDeletion(d.tx, deletion); err != nil {
 		return err

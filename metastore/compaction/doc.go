@@ -32,6 +32,10 @@
 // it when the mark is due, unless an ordinary merge replaces it before. A job that works on such a source begins anew: its
 // worker was told of more than the entry names now, and its report would bring the data back.
 //
+// A drop with a selector hides series instead: the datasets that may have them carry the selector, and the entry is marked as
+// well. Who merges such a dataset leaves these series out, and a dataset of which then nothing is left is in no output. A job
+// may so have fewer outputs than its sources have tenants, or none.
+//
 // A deletion that somebody asked for is finished when none of the objects that held its data is in the bucket, nor any
 // object that had been replaced before it was asked for.
 //

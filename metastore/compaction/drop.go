@@ -39,7 +39,7 @@ type dropping struct {
 // data is marked to be rewritten. A job that had such a source begins anew without what was dropped: what its worker
 // reports of the attempt before is refused, or it would bring the data back.
 func (s *State) Drop(tx *bbolt.Tx, now int64, cmd *storagev1.DropData) (Dropped, error) {
-	if refused := checkDrop(tx, now, cmd); refused != nil {
+	if refused := s.checkDrop(tx, now, cmd); refused != nil {
 		return Dropped{Refused: refused}, nil
 	}
 	d := &dropping{State: s, tx: tx, now: now, cmd: cmd, owners: map[string]string{}, taken: map[string]map[string]bool{}}
@@ -65,9 +65,12 @@ func (s *State) Drop(tx *bbolt.Tx, now int64, cmd *storagev1.DropData) (Dropped,
 }
 
 // checkDrop returns why a command is refused. Nothing may be dropped that is newer than the command: retention by a clock
-// that is ahead of the log's would take what nobody has read yet.
-func checkDrop(tx *bbolt.Tx, now int64, cmd *storagev1.DropData) error {
+// that is ahead of the log's would take what nobody has read yet. A selector is for deletions alone, of what is stored.
+func (s *State) checkDrop(tx *bbolt.Tx, now int64, cmd *storagev1.DropData) error {
 	for _, d := range cmd.GetDrops() {
+		if d.GetSelector() != "" && (!d.GetStored() || d.GetBefore() != 0 || cmd.GetDeletion() == "") {
+			return fmt.Errorf("%w: the selector %q is not of a deletion of what is stored", ErrDrop, d.GetSelector())
+		}
 		if d.GetTenant() == "" || strings.IndexByte(d.GetTenant(), 0) >= 0 || d.GetBefore() > now {
 			return fmt.Errorf("%w: of tenant %q before %d, at %d", ErrDrop, d.GetTenant(), d.GetBefore(), now)
 		}
@@ -79,10 +82,10 @@ func checkDrop(tx *bbolt.Tx, now int64, cmd *storagev1.DropData) error {
 	if err != nil || len(cmd.GetDrops()) != 1 || tx.Bucket(deletionsBucket).Get(id[:]) != nil {
 		return fmt.Errorf("%w: deletion %q of %d names is not new and of one", ErrDrop, cmd.GetDeletion(), len(cmd.GetDrops()))
 	}
-	return nil
+	return s.entries.CheckDrop(cmd.GetDrops()[0])
 }
 
-// changed is called for every entry that lost datasets, or all of them.
+// changed is called for every entry that lost datasets, or all of them, or hides more series than before.
 func (d *dropping) changed(before, after *storagev1.BlockMeta) error {
 	id, err := ulid.ParseStrict(before.GetId())
 	if err != nil {
@@ -107,7 +110,7 @@ func (d *dropping) changed(before, after *storagev1.BlockMeta) error {
 	if _, err := claim(d.tx, queueOf(before), id); err != nil {
 		return err
 	}
-	if err := d.rewritten(d.tx, before); err != nil {
+	if err := d.Rewritten(d.tx, before); err != nil {
 		return err
 	}
 	return d.bury(d.tx, d.now, before, "")
@@ -132,7 +135,7 @@ func (d *dropping) restart(id string, changed map[string]bool) error {
 
 const rewriteValueLen = 16 // bytes: due, rows of samples that were dropped
 
-// mark notes that an entry's object holds data that the entry does not name any more. It is due to be rewritten after
+// mark notes that an entry's object holds data that the entry does not name any more, or hides. It is due to be rewritten after
 // the command's delay, or at once when more was dropped than is left.
 func (d *dropping) mark(id ulid.ULID, before, after *storagev1.BlockMeta) error {
 	due, dropped := d.now+max(0, d.cmd.GetRewriteAfter()), rows(before)-rows(after)
@@ -183,8 +186,13 @@ func parseRewrite(v []byte) (due int64, dropped uint64, err error) {
 	return getTime(v), binary.BigEndian.Uint64(v[8:]), nil
 }
 
-// rewritten forgets the mark of an entry that is gone.
-func (s *State) rewritten(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
+// Reduced says whether an entry's object holds data that the entry does not name any more, or hides.
+func (s *State) Reduced(tx *bbolt.Tx, id ulid.ULID) bool {
+	return tx.Bucket(rewritesBucket).Get(id[:]) != nil
+}
+
+// Rewritten forgets the mark of an entry that is gone.
+func (s *State) Rewritten(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
 	id, err := ulid.ParseStrict(m.GetId())
 	if err != nil {
 		return fmt.Errorf("forget the mark of %q: %w", m.GetId(), err)

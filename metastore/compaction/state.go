@@ -75,6 +75,8 @@ type Entries interface {
 	// Drop takes what d names off the index, and calls changed for every entry that had some of it, ordered by id: with
 	// the entry as it was, and as it is now, nil if it is gone.
 	Drop(tx *bbolt.Tx, d *storagev1.Drop, changed func(before, after *storagev1.BlockMeta) error) error
+	// CheckDrop returns why a drop is refused, nil if it is not.
+	CheckDrop(d *storagev1.Drop) error
 	// Below returns the datasets of an object, as indexes, that are as old as dropped ones.
 	Below(m *storagev1.BlockMeta) []int
 }

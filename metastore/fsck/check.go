@@ -197,8 +197,16 @@ func (c *checking) object(ctx context.Context, m *storagev1.BlockMeta) error {
 	return nil
 }
 
-// describes says whether an entry is the footer, but for datasets that the index does not show any more.
+// describes says whether an entry is the footer, but for datasets that the index does not show any more, and selectors of
+// series that it hides.
 func describes(entry, footer *storagev1.BlockMeta) bool {
+	entry = proto.CloneOf(entry)
+	for _, d := range entry.GetDatasets() {
+		d.Excluded = nil
+	}
+	if n := len(footer.GetStrings()); len(entry.GetStrings()) > n {
+		entry.Strings = entry.Strings[:n] // those behind are selectors
+	}
 	rest := footer.GetDatasets()
 	for _, d := range entry.GetDatasets() {
 		i := slices.IndexFunc(rest, func(f *storagev1.Dataset) bool { return proto.Equal(d, f) })
@@ -207,9 +215,9 @@ func describes(entry, footer *storagev1.BlockMeta) bool {
 		}
 		rest = rest[i+1:]
 	}
-	a, b := proto.CloneOf(entry), proto.CloneOf(footer)
-	a.Datasets, b.Datasets = nil, nil
-	return proto.Equal(a, b)
+	footer = proto.CloneOf(footer)
+	entry.Datasets, footer.Datasets = nil, nil
+	return proto.Equal(entry, footer)
 }
 
 func (c *checking) problem(key, format string, args ...any) {

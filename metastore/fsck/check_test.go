@@ -67,6 +67,11 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"a damaged section, read":     {stored: flipped(good, 10), deep: true, problem: "CRC"},
 		"another entry":               {stored: good, entry: func(m *storagev1.BlockMeta) { m.MaxTime++ }, problem: "footer is not"},
 		"an entry with more":          {stored: good, entry: func(m *storagev1.BlockMeta) { m.Datasets[0].MaxTime++ }, problem: "footer is not"},
+		"an entry that hides series": {stored: good, entry: func(m *storagev1.BlockMeta) {
+			m.Datasets[1].Excluded = []uint32{uint32(len(m.Strings))}
+			m.Strings = append(m.Strings, `{pod="a"}`)
+		}},
+		"an entry with other strings": {stored: good, entry: func(m *storagev1.BlockMeta) { m.Strings[1] += "x" }, problem: "footer is not"},
 		"an entry with less":          {stored: good, entry: func(m *storagev1.BlockMeta) { m.Datasets = m.Datasets[1:] }},
 	} {
 		t.Run(name, func(t *testing.T) {

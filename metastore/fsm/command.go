@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"reflect"
+	"slices"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
@@ -14,13 +15,17 @@ import (
 //
 //	1  all that is not named below
 //	2  DropData; jobs that rewrite
-const Version = 2
+//	3  DropData by a selector
+const Version = 3
 
 // VersionOf returns the least version of the command set that has a command. It is what a command is written with, so that
 // members of an older build go on as long as nothing newer is asked for.
 func VersionOf(cmd *storagev1.Command) uint32 {
 	switch body := cmd.GetBody().(type) {
 	case *storagev1.Command_DropData:
+		if slices.ContainsFunc(body.DropData.GetDrops(), func(d *storagev1.Drop) bool { return d.GetSelector() != "" }) {
+			return 3
+		}
 		return 2
 	case *storagev1.Command_AssignJobs:
 		for _, j := range body.AssignJobs.GetNewJobs() {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 
@@ -35,6 +36,17 @@ func ParseID(text string) (ulid.ULID, error) {
 		return id, fmt.Errorf("%w: id %q is not a ULID", ErrInvalid, text)
 	}
 	return id, nil
+}
+
+// CheckNew is Check for an object that is to be registered: its footer, which says of no series that it was deleted.
+func CheckNew(m *storagev1.BlockMeta) error {
+	if err := Check(m); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(m.GetDatasets(), func(d *storagev1.Dataset) bool { return len(d.GetExcluded()) > 0 }) {
+		return fmt.Errorf("%w: %s: series are excluded from an object that is new", ErrInvalid, m.GetId())
+	}
+	return nil
 }
 
 // Check returns ErrInvalid unless m describes an object: a segment, or the block of one tenant. Every reference that
@@ -116,6 +128,8 @@ func checkDataset(m *storagev1.BlockMeta, d, before *storagev1.Dataset) (problem
 		return "times outside of the object's"
 	case before != nil && compareDatasets(m, before, d) >= 0:
 		return "not in the order of (tenant, service)"
+	case slices.ContainsFunc(d.GetExcluded(), func(ref uint32) bool { return ref >= n }):
+		return "excluded series outside of the strings"
 	}
 	if _, err := tenant.Parse(m.GetStrings()[d.GetTenant()]); err != nil {
 		return err.Error()

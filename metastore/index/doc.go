@@ -18,6 +18,10 @@
 // rise, and there is one per service or tenant of which anything was ever dropped. A dataset of which some rows are below
 // the floor stays whole.
 //
+// A drop with a selector hides series, not datasets: each dataset that may have one of them, by the rules of Find, carries the
+// selector from then on, and whoever reads the object leaves these series out. No floor rises: the same series may be pushed
+// again. A dataset carries at most MaxExcluded selectors, until its object has been rewritten without these series.
+//
 // # Sharp edges
 //
 // Messages given to Add belong to the index from then on, and those that Find returns are shared with everybody: they

@@ -104,8 +104,12 @@ func without(m *storagev1.BlockMeta, datasets []int) *storagev1.BlockMeta {
 
 // Drop takes what d names off the index, and raises the floor so that it does not come back. It calls changed, in the
 // order of the ids, for every entry that had some of it: with the entry as it was, and as it is from now on, which is
-// nil where nothing is left of it and it is gone.
+// nil where nothing is left of it and it is gone. A drop with a selector, which CheckDrop has let pass, hides series of
+// what is there now and raises no floor.
 func (x *Index) Drop(tx *bbolt.Tx, d *storagev1.Drop, changed func(before, after *storagev1.BlockMeta) error) error {
+	if d.GetSelector() != "" {
+		return x.exclude(tx, d, changed)
+	}
 	f := floor{tenant: d.GetTenant(), service: d.GetService(), all: d.Service == nil, before: d.GetBefore()}
 	if known, ok := x.next.floors.get(f); !ok || known.before < f.before {
 		x.next = &View{index: x.next.index, tenants: x.next.tenants, floors: x.next.floors.put(f), levels: x.next.levels}
@@ -113,26 +117,13 @@ func (x *Index) Drop(tx *bbolt.Tx, d *storagev1.Drop, changed func(before, after
 			return fmt.Errorf("put floor: %w", err)
 		}
 	}
-	hits := x.next.dropped(d)
-	slices.SortFunc(hits, func(a, b span) int {
-		return cmp.Or(bytes.Compare(a.entry.id[:], b.entry.id[:]), cmp.Compare(a.dataset, b.dataset))
-	})
-	for len(hits) > 0 {
-		e := hits[0].entry
-		var datasets []int
-		for len(hits) > 0 && hits[0].entry == e {
-			datasets = append(datasets, hits[0].dataset)
-			hits = hits[1:]
-		}
+	return eachEntry(x.next.dropped(d), func(e *entry, datasets []int) error {
 		after, err := x.reduce(tx, e, datasets)
 		if err != nil {
 			return err
 		}
-		if err := changed(e.meta, after); err != nil {
-			return err
-		}
-	}
-	return nil
+		return changed(e.meta, after)
+	})
 }
 
 // dropped returns the datasets that d names.

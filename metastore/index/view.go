@@ -41,10 +41,10 @@ type Query struct {
 	Selector labels.Selector
 }
 
-// mayMatch returns a function that says whether a dataset may have a series that the selector chooses, by its filter.
-func (q Query) mayMatch() func(span) bool {
+// mayMatch returns a function that says whether a dataset may have a series that a selector chooses, by its filter.
+func mayMatch(selector labels.Selector) func(span) bool {
 	var asked labels.Selector
-	for _, m := range q.Selector {
+	for _, m := range selector {
 		if m.IsEqual() && m.Name() != labels.ServiceName {
 			asked = append(asked, m)
 		}
@@ -66,7 +66,7 @@ func (v *View) Find(q Query) []*storagev1.BlockMeta {
 		q.Start, q.End = math.MinInt64, math.MaxInt64
 	}
 	var hits []span
-	may := q.mayMatch()
+	may := mayMatch(q.Selector)
 	collect := func(s span) {
 		if may(s) {
 			hits = append(hits, s)

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kilndb/kiln/metastore"
+	"github.com/kilndb/kiln/metastore/compaction"
 )
 
 // readyWithin bounds how long a start may take, on a machine that is busy with other tests.
@@ -50,6 +51,16 @@ func Start(t testing.TB, bucket metastore.Bucket, change ...func(*metastore.Conf
 // Retention makes a metastore drop what is older than keep says, and rewrite objects of which a part was dropped.
 func Retention(keep func(tenant, service string) time.Duration, rewriteAfter time.Duration) func(*metastore.Config) {
 	return func(c *metastore.Config) { c.Retention, c.RewriteAfter = keep, rewriteAfter }
+}
+
+// Deep makes a metastore merge objects up to a level, a few at a time, as soon as there are two or one is old enough.
+func Deep(top uint32, age time.Duration) func(*metastore.Config) {
+	return func(c *metastore.Config) {
+		c.Levels = nil
+		for level := range top {
+			c.Levels = append(c.Levels, compaction.Level{Level: level, MinSources: 2, MaxAge: age, MaxSources: 4, MaxBytes: 1 << 40})
+		}
+	}
 }
 
 // Metastore returns the metastore that runs now.

@@ -26,6 +26,8 @@ type Past struct {
 	Entries map[string]*storagev1.BlockMeta
 	// Standing of an id; nil: Unknown.
 	Standing func(id string) Standing
+	// Reduced says of an entry whether its object holds data that had been deleted; nil: of none.
+	Reduced func(id string) bool
 }
 
 func (p Past) standing(id string) Standing {
@@ -109,14 +111,27 @@ func Choose(past Past, bucket Bucket) Plan {
 	return plan
 }
 
+// reduced says whether one of the sources of a block is an entry that had lost data.
+func (c *chooser) reduced(m *storagev1.BlockMeta) bool {
+	return c.past.Reduced != nil && slices.ContainsFunc(m.GetSources(), c.past.Reduced)
+}
+
+// newest says whether the snapshot is the newest that there was: what was replaced after it is still there.
+func (c *chooser) newest() bool {
+	return !slices.ContainsFunc(c.bucket.Sound, func(m *storagev1.BlockMeta) bool {
+		return slices.ContainsFunc(m.GetSources(), func(s string) bool { return c.gone(s) && c.past.standing(s) != Out })
+	})
+}
+
 // gather sorts out the objects that cannot be entries, and finds the blocks that were.
 func (c *chooser) gather(plan *Plan) {
+	newest := c.newest()
 	slices.SortFunc(c.bucket.Sound, func(a, b *storagev1.BlockMeta) int {
 		return cmp.Or(cmp.Compare(a.GetLevel(), b.GetLevel()), cmp.Compare(a.GetId(), b.GetId()))
 	})
 	orphans := map[string]bool{}
 	for _, m := range c.bucket.Sound { // sources before their blocks
-		out := m.GetLevel() == 0 && c.past.standing(m.GetId()) == Out
+		out := m.GetLevel() == 0 && c.past.standing(m.GetId()) == Out || newest && c.reduced(m)
 		for _, s := range m.GetSources() {
 			out = out || orphans[s] || c.past.standing(s) == Out
 		}

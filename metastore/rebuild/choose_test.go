@@ -32,6 +32,7 @@ func TestChoose(t *testing.T) {
 		name    string
 		entries metas
 		out     string // ids that the snapshot knows as replaced
+		reduced string // ids of entries that had lost data
 		sound   metas
 		damaged string // ids of objects that are there and cannot be read
 		want    string // ids of all entries
@@ -74,6 +75,18 @@ func TestChoose(t *testing.T) {
 			sound: metas{blk("x", "a", 1, "s1")}, want: "s2 x", plan: "replaced s1",
 		},
 		{
+			name: "an attempt that may know what was deleted since", entries: metas{seg("s1", "ab"), seg("s2", "a")}, reduced: "s1",
+			sound: metas{blk("xa", "a", 1, "s1", "s2"), blk("xb", "b", 1, "s1")}, want: "s1 s2",
+		},
+		{
+			name: "such an attempt, merged further", entries: metas{seg("s1", "a"), seg("s2", "a")}, reduced: "s1",
+			sound: metas{blk("x", "a", 1, "s1"), blk("y", "a", 1, "s2"), blk("z", "a", 2, "x", "y")}, want: "s1 y", plan: "replaced s2",
+		},
+		{
+			name: "such an attempt, of which a source is gone", entries: metas{seg("s1", "a")}, reduced: "s1",
+			sound: metas{blk("x", "a", 1, "s1", "s2")}, want: "x", plan: "replaced s1, doubtful x",
+		},
+		{
 			name:  "sources that are gone",
 			sound: metas{blk("x", "a", 1, "s1", "s2"), seg("s2", "a")}, want: "x", plan: "doubtful x",
 		},
@@ -98,6 +111,7 @@ func TestChoose(t *testing.T) {
 			for _, m := range c.sound {
 				present = append(present, m.GetId())
 			}
+			past.Reduced = func(id string) bool { return slices.Contains(strings.Fields(c.reduced), id) }
 			past.Standing = func(id string) Standing {
 				switch {
 				case past.Entries[id] != nil:

@@ -10,6 +10,9 @@
 // For a block it depends on its sources:
 //
 //   - One source was out already when the snapshot was taken: another attempt had won. The block is an orphan.
+//   - One source is an entry that had lost data: to a deletion, or to retention. The block may be older than that and bring
+//     it back, so its sources are taken, which are all there. Only if one is gone, and the snapshot thus is not the newest,
+//     the block is treated as any other.
 //   - The block is named as a source by another. Only entries are merged, so it was one, and its sources are replaced.
 //   - One of its sources is replaced, or is gone from the bucket, which happens only to what was replaced: then the job
 //     was done. Of several blocks with the same source and tenant one is taken: from the same sources comes the same

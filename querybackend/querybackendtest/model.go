@@ -66,6 +66,14 @@ func stored(s *gprofile.Sample) bool {
 	return !slices.ContainsFunc(s.Value, func(v int64) bool { return v < 0 }) && slices.ContainsFunc(s.Value, func(v int64) bool { return v != 0 })
 }
 
+// Without returns the rows of all others than the series of a tenant that a selector means, which tells no sample types
+// apart.
+func (m Model) Without(tenant, selector string) Model {
+	return slices.DeleteFunc(slices.Clone(m), func(r ModelRow) bool {
+		return len(Model{r}.Pick(tenant, r.Time, r.Time+1, selector, "")) > 0
+	})
+}
+
 // Picked is a row and the sample type by which it was picked.
 type Picked struct {
 	ModelRow

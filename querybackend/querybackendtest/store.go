@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
 
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
@@ -108,6 +109,22 @@ func (s *Store) replace(entries []*storagev1.BlockMeta) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries = entries
+}
+
+// Exclude deletes series: every dataset of a tenant carries the selector until it has been merged.
+func (s *Store) Exclude(tenant, selector string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, e := range s.entries {
+		e = proto.CloneOf(e)
+		for _, d := range e.Datasets {
+			if e.Strings[d.Tenant] == tenant {
+				d.Excluded = append(d.Excluded, uint32(len(e.Strings)))
+			}
+		}
+		e.Strings = append(e.Strings, selector)
+		s.entries[i] = e
+	}
 }
 
 // Forget takes an entry out of the index; the object stays.

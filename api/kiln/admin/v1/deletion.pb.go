@@ -79,7 +79,9 @@ type DeleteRequest struct {
 	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Absent: every service.
 	Service *string `protobuf:"bytes,2,opt,name=service,proto3,oneof" json:"service,omitempty"`
-	// Only series that this selects, such as {pod="a",version=~"1.*"}. Empty: all of them.
+	// Only series that this selects, such as {pod="a",version=~"1.*"}. Empty: all of them. One of its matchers at least must
+	// ask for a value that is not empty, and none for a sample type (__type__, __unit__, __profile_type__): profiles are deleted
+	// with all they have. RESOURCE_EXHAUSTED where too many such deletions have not been carried out yet.
 	Selector      string `protobuf:"bytes,3,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -368,7 +370,7 @@ type Deletion struct {
 	// Unix nanoseconds; finished is 0 while it is not.
 	Requested int64 `protobuf:"varint,5,opt,name=requested,proto3" json:"requested,omitempty"`
 	Finished  int64 `protobuf:"varint,6,opt,name=finished,proto3" json:"finished,omitempty"`
-	// Objects that held the data, and how many of them are still in the bucket.
+	// Objects that held the data, or may have held it, and how many of them are still in the bucket.
 	Objects   uint64 `protobuf:"varint,7,opt,name=objects,proto3" json:"objects,omitempty"`
 	Remaining uint64 `protobuf:"varint,8,opt,name=remaining,proto3" json:"remaining,omitempty"`
 	// As in DeleteRequest.

@@ -81,7 +81,9 @@ type PollRequest struct {
 	Worker   string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
 	Capacity uint32                 `protobuf:"varint,2,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	// Longest wait, in milliseconds; at most 30,000.
-	WaitMs        uint32 `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	WaitMs uint32 `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	// The worker leaves out series that its sources exclude. One of an older build, which does not, gets no jobs with such sources.
+	Excludes      bool `protobuf:"varint,4,opt,name=excludes,proto3" json:"excludes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,6 +137,13 @@ func (x *PollRequest) GetWaitMs() uint32 {
 		return x.WaitMs
 	}
 	return 0
+}
+
+func (x *PollRequest) GetExcludes() bool {
+	if x != nil {
+		return x.Excludes
+	}
+	return false
 }
 
 type PollResponse struct {
@@ -989,11 +998,12 @@ var File_kiln_compaction_v1_compaction_proto protoreflect.FileDescriptor
 
 const file_kiln_compaction_v1_compaction_proto_rawDesc = "" +
 	"\n" +
-	"#kiln/compaction/v1/compaction.proto\x12\x12kiln.compaction.v1\x1a\x1bkiln/storage/v1/block.proto\"Z\n" +
+	"#kiln/compaction/v1/compaction.proto\x12\x12kiln.compaction.v1\x1a\x1bkiln/storage/v1/block.proto\"v\n" +
 	"\vPollRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1a\n" +
 	"\bcapacity\x18\x02 \x01(\rR\bcapacity\x12\x17\n" +
-	"\await_ms\x18\x03 \x01(\rR\x06waitMs\"P\n" +
+	"\await_ms\x18\x03 \x01(\rR\x06waitMs\x12\x1a\n" +
+	"\bexcludes\x18\x04 \x01(\bR\bexcludes\"P\n" +
 	"\fPollResponse\x12@\n" +
 	"\vassignments\x18\x01 \x03(\v2\x1e.kiln.compaction.v1.AssignmentR\vassignments\"\xec\x01\n" +
 	"\n" +
