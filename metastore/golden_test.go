@@ -163,8 +163,10 @@ func writeGoldenFiles(t *testing.T, to string) {
 func deleteGolden(t *testing.T, r *running) {
 	t.Helper()
 	service := "db"
-	if _, err := r.Deletions().Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Tenant: "b", Service: &service})); err != nil {
-		t.Fatal(err)
+	for _, req := range []*adminv1.DeleteRequest{{Tenant: "b", Service: &service}, {Tenant: "a", Selector: `{pod="1"}`}} {
+		if _, err := r.Deletions().Delete(t.Context(), connect.NewRequest(req)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
