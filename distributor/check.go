@@ -147,6 +147,18 @@ func checkTime(p *profile.Profile, start int64, now time.Time, lim tenant.Limits
 	return nil
 }
 
+// checkKept refuses a profile that is older than its service is kept: it would be deleted at once.
+func (d *Distributor) checkKept(r *request, series labels.Labels, p *profile.Profile) error {
+	keep, service := r.limits.Retention, series.Get(labels.ServiceName)
+	if d.cfg.Retention != nil {
+		keep = d.cfg.Retention(r.tenant, service)
+	}
+	if t := time.Unix(0, p.TimeNanos); keep > 0 && t.Before(d.cfg.Now().Add(-keep)) {
+		return refuse(reasonWindow, "its time %s is more than %s ago, which is how long service %.80q is kept (retention)", t.UTC().Format(time.RFC3339), keep, service)
+	}
+	return nil
+}
+
 // checkFilled holds a profile that was not decoded to what the decoder would have refused. Its references are valid.
 func checkFilled(p *profile.Profile, lim tenant.Limits) error {
 	limits := pprof.LimitsOf(lim)

@@ -22,6 +22,8 @@ type Config struct {
 	MaxMemory int64
 	// Limits returns the limits of a tenant.
 	Limits func(tenant.ID) tenant.Limits
+	// Retention returns how long the profiles of a service are kept; 0 is for ever. Nil: as long as the limits of the tenant say.
+	Retention func(t tenant.ID, service string) time.Duration
 	// Rules returns what is done to the labels of a tenant's profiles. Nil, and nil rules, are the default rules alone.
 	Rules func(tenant.ID) *relabel.Rules
 	// Distributors returns how many distributors share the pushes of a tenant, this one included: each takes an

@@ -242,6 +242,9 @@ func (d *Distributor) prepare(dec *decoding, r *request, u *upload) (labels.Labe
 	if series, err = r.relabel(u, series, p); err != nil {
 		return nil, id, err
 	}
+	if err := d.checkKept(r, series, p); err != nil {
+		return nil, id, err
+	}
 	if err := d.checkActive(dec, r, series, p); err != nil {
 		return nil, id, err
 	}

@@ -85,6 +85,8 @@ func limitCases() map[string]limitCase {
 			code: invalid, says: []string{"more than 1m0s ahead of ours"}, reason: "not_in_ingestion_window"},
 		"MaxAge": {edit: func(l *tenant.Limits) { l.MaxAge = time.Hour }, series: one(checkout(), smallAt(now.Add(-2*time.Hour), 1)),
 			code: invalid, says: []string{"more than 1h0m0s ago"}, reason: "not_in_ingestion_window"},
+		"Retention": {edit: func(l *tenant.Limits) { l.Retention = time.Hour }, series: one(checkout(), smallAt(now.Add(-2*time.Hour), 1)),
+			code: invalid, says: []string{"more than 1h0m0s ago", `service "checkout" is kept (retention)`}, reason: "not_in_ingestion_window"},
 	}
 }
 

@@ -66,7 +66,7 @@ type Config struct {
 	SnapshotsKept    int
 	// SweepDryRun counts objects that nobody names, and leaves them in the bucket.
 	SweepDryRun bool
-	// Retention is how long profiles are kept, by their own time; 0 is for ever.
+	// Retention is how long profiles of a tenant are kept of whom LimitsFile says nothing, by their own time; 0 is for ever.
 	Retention time.Duration
 }
 
@@ -191,6 +191,7 @@ func (c Config) alone() bool { return c.whole() && c.Raft.Address == "" }
 // protect from it but the process, which admission control does.
 func (c Config) baseLimits() tenant.Limits {
 	l := c.Limits
+	l.Retention = c.Retention
 	if !c.MultiTenant {
 		l.MaxQueryLength, l.Rate = 0, 0
 	}

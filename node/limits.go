@@ -12,7 +12,7 @@ import (
 
 // CheckLimitsFile says what is wrong with the text of a limits file.
 func CheckLimitsFile(text []byte) error {
-	_, err := overrides.Parse(text, tenant.DefaultLimits(), relabelSection(func(*relabel.Tenants) {}))
+	_, err := overrides.Parse(text, tenant.DefaultLimits(), relabelSection(func(*relabel.Tenants) {}), serviceRetentionSection(func(*serviceRetention) {}))
 	return err
 }
 
@@ -20,7 +20,7 @@ func CheckLimitsFile(text []byte) error {
 func (n *Node) openLimits() (err error) {
 	n.limits, err = overrides.Open(overrides.Config{
 		Path: n.cfg.LimitsFile, Base: n.cfg.baseLimits(), Hangups: n.env.Hangups,
-		Sections: []overrides.Section{relabelSection(func(t *relabel.Tenants) { n.relabel.Store(t) })},
+		Sections: []overrides.Section{relabelSection(n.relabel.Store), serviceRetentionSection(n.serviceRetention.Store)},
 	}, n.log("overrides"), n.reg)
 	if err != nil {
 		return fmt.Errorf("--limits-file: %w", err)

@@ -69,6 +69,8 @@ type Node struct {
 	limits *overrides.Overrides
 	// relabel are the rules of that file; nil without one.
 	relabel atomic.Pointer[relabel.Tenants]
+	// serviceRetention is what it says of services; nil without one.
+	serviceRetention atomic.Pointer[serviceRetention]
 	// ready are the questions that /ready asks.
 	ready []check
 	// public is behind the door for everybody, internal behind the one for other nodes. They are the same

@@ -25,6 +25,7 @@ import (
 	"github.com/kilndb/kiln/objstore/metered"
 	"github.com/kilndb/kiln/objstore/open"
 	"github.com/kilndb/kiln/segmentwriter"
+	"github.com/kilndb/kiln/tenant"
 )
 
 // metastoreClient is all that other roles ask of the metastore.
@@ -180,9 +181,7 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 	cfg.Levels[0].MaxAge = n.cfg.CompactAfter
 	cfg.Snapshots.Interval, cfg.Snapshots.Keep = n.cfg.SnapshotInterval, n.cfg.SnapshotsKept
 	cfg.Sweep.DryRun = n.cfg.SweepDryRun
-	if keep := n.cfg.Retention; keep > 0 {
-		cfg.Retention = func(string, string) time.Duration { return keep }
-	}
+	cfg.Retention = func(t, service string) time.Duration { return n.retention(tenant.ID(t), service) }
 	if r := n.cfg.Raft; r.Address != "" {
 		cfg.Raft.Listen, cfg.Raft.Address, cfg.Raft.Peers, cfg.Raft.Learner = r.Address, r.advertised(), r.Peers, r.Learner
 		cfg.Raft.Service, cfg.Raft.Network = n.advertised(), n.env.Network
@@ -196,7 +195,7 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 func (n *Node) distributorConfig(m *members) distributor.Config {
 	cfg := distributor.DefaultConfig()
 	cfg.Placement = m.placement
-	cfg.Limits, cfg.Rules = n.limits.Limits, n.rules
+	cfg.Limits, cfg.Rules, cfg.Retention = n.limits.Limits, n.rules, n.retention
 	cfg.Distributors = func() int { return m.count(Distributor) }
 	return cfg
 }

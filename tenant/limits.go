@@ -50,6 +50,8 @@ type Limits struct {
 	MaxFuture time.Duration
 	// MaxAge bounds how old a profile may be; 0 means no limit.
 	MaxAge time.Duration
+	// Retention is how long profiles are kept, by their own time; 0 is for ever. Older ones are not taken either.
+	Retention time.Duration
 }
 
 // DefaultLimits returns the limits of a tenant that nobody configured. What agents send in practice stays

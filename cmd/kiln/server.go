@@ -35,7 +35,7 @@ type serverCommand struct {
 	SnapshotInterval    time.Duration `default:"1h" help:"Store a snapshot of the index in the bucket this often; more often while replaced objects wait for it to be deleted."`
 	SnapshotsKept       int           `default:"24" help:"Snapshots of the index that stay in the bucket."`
 	SweepDryRun         bool          `help:"Count objects that nobody names (kiln_metastore_orphans) and leave them in the bucket."`
-	Retention           time.Duration `default:"0" help:"Delete profiles this long after their own time, such as 720h. Default: never."`
+	Retention           time.Duration `default:"0" help:"Delete profiles this long after their own time, such as 720h, where the limits file does not say. Default: never."`
 	LogLevel            slog.Level    `default:"INFO" help:"Least level to log: DEBUG, INFO, WARN, ERROR."`
 }
 

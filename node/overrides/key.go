@@ -47,6 +47,7 @@ func keys(l *tenant.Limits) []key {
 		count("default_nodes", &l.DefaultNodes, 1),
 		duration("max_future", &l.MaxFuture, 1),
 		duration("max_age", &l.MaxAge, 0),
+		duration("retention", &l.Retention, 0),
 	}
 }
 
@@ -80,7 +81,7 @@ func integer[L int | int64](name string, field *int, least L, most int64, parse 
 
 func duration(name string, field *time.Duration, least time.Duration) key {
 	return key{name: name, value: func() any { return field.String() }, set: func(text string) error {
-		d, err := parseDuration(text)
+		d, err := ParseDuration(text)
 		switch {
 		case err != nil:
 			return err
@@ -106,8 +107,8 @@ func parseSize(text string) (int64, error) {
 	return int64(bytes), nil
 }
 
-// parseDuration reads what time.ParseDuration does, and days.
-func parseDuration(text string) (time.Duration, error) {
+// ParseDuration reads a time as files write it: what time.ParseDuration does, and days.
+func ParseDuration(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseInt(days, 10, 64)
 		if err == nil && n >= 0 && n <= 100*365 { // far from overflowing
