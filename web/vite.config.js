@@ -9,5 +9,5 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
   },
-  server: { host: '127.0.0.1', proxy: { '/querier.v1.QuerierService': kiln } },
+  server: { host: '127.0.0.1', proxy: { '^/(querier|kiln)\\.[\\w.]+Service/': kiln } },
 })

@@ -2,7 +2,7 @@
 //
 // There is one function, Handler. The built files in dist are committed, so that kiln builds with Go alone; after a
 // change of the sources, `npm run build` renews them. The page is static: everything it knows comes from the
-// query API of the origin that served it.
+// API of the origin that served it.
 package web
 
 import (

@@ -16,6 +16,9 @@ const FLAGS = [
   '--disable-sync',
 ]
 
+/** The path of a call ends in its service and its method. */
+const CALL = /Service\/(\w+)$/
+
 export async function openBrowser() {
   const userDataDir = await mkdtemp(join(tmpdir(), 'kiln-page-'))
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium'
@@ -52,7 +55,7 @@ export class Visit {
   }
 
   async record(response) {
-    const method = /QuerierService\/(\w+)$/.exec(response.url())?.[1]
+    const method = CALL.exec(response.url())?.[1]
     if (method === undefined) return
     const request = response.request()
     const text = await response.text().catch(() => '') // a cancelled call has no body
@@ -73,7 +76,7 @@ export class Visit {
 
   /** act does something that makes the page ask again, and waits for the answer. */
   async act(action) {
-    const asked = this.page.waitForResponse((r) => r.url().includes('QuerierService/'))
+    const asked = this.page.waitForResponse((r) => CALL.test(r.url()))
     await action()
     await asked
     await this.settled()

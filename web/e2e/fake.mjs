@@ -4,8 +4,9 @@
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { fileURLToPath } from 'node:url'
+import { operations } from './fakeoperations.mjs'
+import { HOSTILE } from './names.mjs'
 
-export const HOSTILE = `<img src=x onerror="document.title='owned'">`
 export const CPU = 'process_cpu:cpu:nanoseconds:cpu:nanoseconds'
 const HEAP = 'memory:inuse_space:bytes:space:bytes'
 const GOROUTINES = 'goroutine:goroutine:count:goroutine:count'
@@ -170,6 +171,7 @@ const calls = {
     if (Number(end) < YEAR_2020 || !(service in SERVICES)) return { flamegraph: {} }
     return { flamegraph: graph(service, profileTypeID) }
   },
+  ...operations,
 }
 
 const FILES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml' }
@@ -189,7 +191,7 @@ async function answerFile(path, res) {
 
 async function answer(req, res, options) {
   const path = new URL(req.url, 'http://fake').pathname
-  const method = /^\/querier\.v1\.QuerierService\/(\w+)$/.exec(path)?.[1]
+  const method = /^\/[\w.]+Service\/(\w+)$/.exec(path)?.[1]
   if (method === undefined) return answerFile(path, res)
   let body = ''
   for await (const chunk of req) body += chunk
@@ -197,12 +199,17 @@ async function answer(req, res, options) {
   if (options.tenant !== undefined && req.headers['x-scope-orgid'] !== options.tenant) {
     throw new Refusal(401, 'unauthenticated', 'no tenant: send X-Scope-OrgID')
   }
+  if (options.absent?.includes(method)) return res.writeHead(404, { 'content-type': 'text/plain' }).end('404 page not found\n')
+  if (options.leaderless) throw new Refusal(503, 'unavailable', 'no member of the metastore leads')
   if (!(method in calls)) throw new Refusal(501, 'unimplemented', method)
-  const reply = JSON.stringify(calls[method](JSON.parse(body)))
-  res.writeHead(200, { 'content-type': 'application/json' }).end(reply)
+  const reply = JSON.stringify(await (options.answers?.[method] ?? calls[method])(JSON.parse(body)))
+  res.writeHead(200, { 'content-type': 'application/json', ...options.headers }).end(reply)
 }
 
-/** startFake listens on loopback and returns its URL and how to stop it. Options: port, tenant (then required), broken. */
+/**
+ * startFake listens on loopback and returns its URL and how to stop it. Options, which may change while it runs: port, tenant
+ * (then required), broken, leaderless, absent (methods it does not serve), answers (by method, instead of its own), headers.
+ */
 export async function startFake(options = {}) {
   const server = createServer((req, res) => {
     answer(req, res, options).catch((err) => {

@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import test, { after, before, describe } from 'node:test'
 import { matching, seriesSum, topTable, tree } from './answer.mjs'
 import { openBrowser, Visit } from './browser.mjs'
-import { CPU, HOSTILE, startFake } from './fake.mjs'
+import { CPU, startFake } from './fake.mjs'
+import { HOSTILE } from './names.mjs'
 
 const HOUR = 3_600_000
 const WAIT = 60_000

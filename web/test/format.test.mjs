@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { axisTime, digits, formatShare, formatSpan, formatValue, grouped, tickStep } from '../src/model/format.ts'
+import { axisTime, digits, formatAge, formatShare, formatSpan, formatValue, grouped, tickStep } from '../src/model/format.ts'
 
 const table = (unit, cases) => {
   for (const [value, want] of cases) assert.equal(formatValue(value, unit), want, `${value} ${unit}`)
@@ -41,6 +41,13 @@ test('spans', () => {
   assert.equal(formatSpan(90_061_000), '1 d 1 h')
   assert.equal(formatSpan(15_000), '15 s')
   assert.equal(formatSpan(200), '1 s')
+})
+
+test('ages are never rounded up', () => {
+  assert.equal(formatAge(0), '< 1 s')
+  assert.equal(formatAge(999), '< 1 s')
+  assert.equal(formatAge(59_999), '59 s')
+  assert.equal(formatAge(192_500), '3 min 12 s')
 })
 
 test('an axis has at most four ticks, round in what they read', () => {

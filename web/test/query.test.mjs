@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { dataKey, parseLink, printLink } from '../src/model/link.ts'
+import { DEFAULT_SORTS } from '../src/model/operations.ts'
 import { catalogue, defaultType, inCores, parseProfileType, profileTypeLabel } from '../src/model/profiletype.ts'
 import { fromLocalInput, lengthOf, localInput, parseRange, resolve, stepOf } from '../src/model/range.ts'
 import { joinSelector } from '../src/model/selector.ts'
@@ -10,6 +11,7 @@ const CPU = 'process_cpu:cpu:nanoseconds:cpu:nanoseconds'
 
 test('a link says everything, and only what is not default', () => {
   const link = {
+    view: 'operations',
     service: 'api & gateway',
     profileType: CPU,
     labels: '{namespace="prod"}',
@@ -19,16 +21,19 @@ test('a link says everything, and only what is not default', () => {
     picked: 'a/b.(*T).M[c]',
     zoom: '3-abc',
     order: { by: 'total', descending: false },
+    paused: true,
+    sorts: { ...DEFAULT_SORTS, jobs: { by: 'age', descending: true }, nodes: { by: 'seen', descending: false } },
   }
   assert.deepEqual(parseLink(printLink(link)), link)
   assert.equal(printLink(parseLink('')), '')
   const relative = { ...parseLink(''), range: { last: '6h' } }
   assert.equal(printLink(relative), '?from=now-6h')
+  assert.equal(printLink({ ...relative, view: 'operations', sorts: link.sorts }), '?view=operations&from=now-6h&sort.nodes=seen&sort.jobs=-age')
   assert.deepEqual(parseLink('?from=now-6h').range, { last: '6h' })
 })
 
 test('a broken link falls back to defaults', () => {
-  const link = parseLink('?refresh=7&sort=-colour&from=5&until=3')
+  const link = parseLink('?view=kitchen&refresh=7&sort=-colour&sort.jobs=-colour&sort.nodes=constructor&from=5&until=3')
   assert.deepEqual(link, parseLink(''))
   assert.deepEqual(link.range, { last: '1h' })
   assert.deepEqual(parseRange('now-0h', null), { last: '1h' })

@@ -110,6 +110,11 @@ export function formatSpan(ms: number): string {
   return parts.slice(0, 2).join(' ')
 }
 
+/** formatAge prints how long ago something was: 3 min 12 s. */
+export function formatAge(ms: number): string {
+  return ms < 1000 ? '< 1 s' : formatSpan(Math.floor(ms / 1000) * 1000)
+}
+
 /** axisTime labels a tick of a time axis whose ticks are `increment` seconds apart. */
 export function axisTime(seconds: number, increment: number): string {
   const ms = seconds * 1000

@@ -1,9 +1,13 @@
 // The page's state is its URL: a link shows what its sender saw, and the back button undoes.
 
+import { parseSorts, printSorts, type Sorts } from './operations.ts'
 import { DEFAULT_LAST, parseRange, type Range } from './range.ts'
 import { type Column, type Order } from './top.ts'
 
+export type View = 'profiles' | 'operations'
+
 export interface Link {
+  view: View
   service: string
   profileType: string
   labels: string
@@ -16,6 +20,10 @@ export interface Link {
   /** The zoomed frame, as flame.pathKey names it. */
   zoom: string
   order: Order
+  /** The page of operations is not renewed. */
+  paused: boolean
+  /** The order of each table of operations. */
+  sorts: Sorts
 }
 
 export const REFRESHES = [0, 10, 30, 60]
@@ -25,6 +33,7 @@ export function parseLink(search: string): Link {
   const params = new URLSearchParams(search)
   const refresh = Number(params.get('refresh') ?? 0)
   return {
+    view: params.get('view') === 'operations' ? 'operations' : 'profiles',
     service: params.get('service') ?? '',
     profileType: params.get('type') ?? '',
     labels: params.get('labels') ?? '',
@@ -34,6 +43,8 @@ export function parseLink(search: string): Link {
     picked: params.get('function') ?? '',
     zoom: params.get('zoom') ?? '',
     order: parseOrder(params.get('sort')),
+    paused: params.get('paused') === '1',
+    sorts: parseSorts(params),
   }
 }
 
@@ -43,6 +54,7 @@ export function printLink(link: Link): string {
   const put = (key: string, value: string) => {
     if (value !== '') params.set(key, value)
   }
+  put('view', link.view === 'profiles' ? '' : link.view)
   put('service', link.service)
   put('type', link.profileType)
   put('labels', link.labels)
@@ -57,6 +69,8 @@ export function printLink(link: Link): string {
   put('function', link.picked)
   put('zoom', link.zoom)
   put('sort', printOrder(link.order))
+  put('paused', link.paused ? '1' : '')
+  printSorts(link.sorts, put)
   const text = params.toString()
   return text === '' ? '' : `?${text}`
 }

@@ -1,4 +1,4 @@
-// The bar at the top: what is asked for.
+// The bar over profiles: what is asked for.
 
 import { useEffect, useState } from 'preact/hooks'
 import { formatSpan } from '../model/format.ts'
@@ -6,47 +6,25 @@ import { REFRESHES, type Link } from '../model/link.ts'
 import { defaultType, parseProfileType, profileTypeLabel, type Catalogue } from '../model/profiletype.ts'
 import { fromLocalInput, localInput, PRESETS, resolve } from '../model/range.ts'
 import { type Navigate } from '../state.ts'
+import { Bar, RefreshButton, type ViewProps } from './bar.tsx'
 
-interface Props {
-  link: Link
-  navigate: Navigate
+interface Props extends ViewProps {
   catalogue: Catalogue
   loading: boolean
   onRefresh: () => void
-  tenant: string
-  onForgetTenant: () => void
 }
 
 export function Header(props: Props) {
-  const { link, navigate, loading, tenant } = props
+  const { link, navigate, loading, onRefresh } = props
   return (
-    <header>
-      <h1>
-        <Mark />
-        kiln
-      </h1>
+    <Bar {...props}>
       <Pickers {...props} />
       <LabelSelector text={link.labels} onSubmit={(labels) => navigate({ labels, zoom: '' })} />
       <div class="when">
         <RangePicker link={link} navigate={navigate} />
-        <Refresh link={link} navigate={navigate} onRefresh={props.onRefresh} loading={loading} />
+        <Refresh link={link} navigate={navigate} onRefresh={onRefresh} loading={loading} />
       </div>
-      {tenant !== '' && (
-        <button type="button" class="chip" title="Forget this tenant" onClick={props.onForgetTenant} data-testid="tenant-chip">
-          {tenant} <span aria-hidden="true">×</span>
-        </button>
-      )}
-      <div class="progress" role="progressbar" aria-label="Loading" hidden={!loading} />
-    </header>
-  )
-}
-
-function Mark() {
-  return (
-    <svg class="mark" viewBox="0 0 24 24" aria-hidden="true">
-      <path class="arch" d="M3 22V12a9 9 0 0 1 18 0v10h-5v-6.200c0-2.300-1.600-3.200-2.200-5.800-2.600 1.400-5.800 3.300-5.800 6.400V22z" />
-      <path class="fire" d="M10.300 22v-3.700c0-1.700 1.200-2.500 2-3.800.9 1.300 1.500 2.100 1.500 3.800V22z" />
-    </svg>
+    </Bar>
   )
 }
 
@@ -173,11 +151,7 @@ function Refresh({ link, navigate, onRefresh, loading }: Pick<Props, 'link' | 'n
   const moving = 'last' in link.range
   return (
     <span class="field refresh">
-      <button type="button" title="Refresh" aria-label="Refresh" onClick={onRefresh} data-testid="refresh">
-        <svg class={loading ? 'spin' : ''} viewBox="0 0 16 16" aria-hidden="true">
-          <path d="M13.500 8a5.500 5.500 0 1 1-1.600-3.900M13.500 1.500v3h-3" />
-        </svg>
-      </button>
+      <RefreshButton loading={loading} onRefresh={onRefresh} />
       <select
         aria-label="Refresh automatically"
         title={moving ? 'Refresh automatically' : 'A custom range does not move: nothing to refresh'}
