@@ -62,6 +62,9 @@ type Encoder struct {
 // equal is not compressed again.
 func (e *Encoder) Like(section []byte) { e.like = section }
 
+// Bytes is the memory that the encoder holds on to.
+func (e *Encoder) Bytes() int { return e.set.Bytes() + cap(e.col) + 4*cap(e.up) }
+
 // add ends the column at hand.
 func (e *Encoder) add() {
 	e.set.Add(e.col)
