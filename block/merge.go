@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/kilndb/kiln/block/samples"
+	"github.com/kilndb/kiln/internal/spare"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 )
@@ -141,16 +141,21 @@ type scratch struct {
 }
 
 // idle holds scratch and nothing else: tables of names that have been touched before are half as dear to fill.
-var idle = sync.Pool{New: func() any { return newScratch() }}
+var idle = spare.Pool[*scratch]{New: newScratch, Keep: keepIdle}
 
 func newScratch() *scratch { return &scratch{table: profile.NewTable()} }
 
-// maxIdle is what a scratch may hold to be kept: an unusual service must not fill the memory of its successors.
-const maxIdle = 64 << 20
+const (
+	// maxIdle is what a scratch may hold to be kept: an unusual service must not fill the memory of its successors.
+	maxIdle = 64 << 20
+	// keepIdle is what a scratch may hold to stay until the next merge, which may be ten seconds away: as much as merging
+	// segments takes where few profiles come.
+	keepIdle = 16 << 20
+)
 
 // takeScratch returns memory of an earlier merge, if that is not too much of the budget of this one.
 func takeScratch(l *ledger) *scratch {
-	s := idle.Get().(*scratch)
+	s := idle.Get()
 	if s.size() > l.limit/4 {
 		s = newScratch()
 	}
@@ -179,8 +184,8 @@ func (s *scratch) release() {
 	s.known = dropKnown(s.known)
 	clear(s.runs[:cap(s.runs)])
 	s.extra.ledger = nil
-	if s.size() <= maxIdle {
-		idle.Put(s)
+	if size := s.size(); size <= maxIdle {
+		idle.Put(s, int(size))
 	}
 }
 

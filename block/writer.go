@@ -90,6 +90,16 @@ func (w *Writer) Reset(out io.Writer, h Header) {
 	w.write([]byte{version})
 }
 
+// Bytes is about the memory that the writer holds on to between two objects.
+func (w *Writer) Bytes() int {
+	const ofTable = 256 << 10 // buffers and schema
+	n := cap(w.buf) + w.symbols.Bytes() + w.series.Bytes() + ofTable*len(w.tables)
+	for _, s := range w.idle {
+		n += s.Bytes()
+	}
+	return n
+}
+
 // ref returns the index of s in the footer's strings.
 func (w *Writer) ref(s string) uint32 {
 	i, ok := w.strings[s]

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -75,19 +76,45 @@ func (m *merge) tenant(ctx context.Context, tenant string, all []*block.Reader) 
 	for _, r := range sources {
 		header.Sources = append(header.Sources, r.Meta().GetId())
 	}
+	p := m.worker.presses.Get()
 	out := newSpool(m.worker.cfg)
-	meta, err := m.write(ctx, tenant, sources, block.NewWriter(out, header))
-	if err == nil && len(meta.GetDatasets()) == 0 {
-		return nil, out.Close()
-	}
-	if err == nil {
+	out.memory = p.memory[:0]
+	meta, err := m.write(ctx, tenant, sources, p.begin(out, header))
+	empty := err == nil && len(meta.GetDatasets()) == 0
+	if err == nil && !empty {
 		err = m.worker.bucket.PutFrom(ctx, block.Key(meta), out, out.Size())
+	}
+	if err == nil { // otherwise somebody may still be reading
+		p.memory = out.memory
+		m.worker.presses.Put(p, p.bytes())
 	}
 	if err := errors.Join(err, out.Close()); err != nil {
 		return nil, fmt.Errorf("block of tenant %s: %w", tenant, err)
 	}
+	if empty {
+		return nil, nil
+	}
 	return meta, nil
 }
+
+// press is what writing an output takes, reused by the next one.
+type press struct {
+	memory []byte // of a spool
+	writer *block.Writer
+}
+
+// keepPresses is how many bytes of presses stay for the next job, however long it takes to come.
+const keepPresses = 8 << 20
+
+func newPress() *press { return &press{writer: block.NewWriter(io.Discard, block.Header{})} }
+
+// begin returns the writer of an object that goes to out.
+func (p *press) begin(out io.Writer, h block.Header) *block.Writer {
+	p.writer.Reset(out, h)
+	return p.writer
+}
+
+func (p *press) bytes() int { return cap(p.memory) + p.writer.Bytes() }
 
 // level returns the level of the outputs. A metastore of an older build does not say.
 func (m *merge) level() uint32 {

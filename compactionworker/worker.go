@@ -13,6 +13,7 @@ import (
 
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	"github.com/kilndb/kiln/internal/spare"
 	"github.com/kilndb/kiln/objstore"
 )
 
@@ -36,6 +37,7 @@ type Worker struct {
 	jobs    compactionv1connect.WorkerServiceClient
 	log     *slog.Logger
 	metrics *metrics
+	presses spare.Pool[*press]
 }
 
 // New returns a worker that takes its jobs from the metastore's worker service.
@@ -43,7 +45,10 @@ func New(cfg Config, bucket Bucket, jobs compactionv1connect.WorkerServiceClient
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, bucket: bucket, jobs: jobs, log: log.With("worker", cfg.Name), metrics: newMetrics(reg)}, nil
+	return &Worker{
+		cfg: cfg, bucket: bucket, jobs: jobs, log: log.With("worker", cfg.Name), metrics: newMetrics(reg),
+		presses: spare.Pool[*press]{New: newPress, Keep: keepPresses},
+	}, nil
 }
 
 // errStopping is why a job ends that is not finished when the worker's grace is over.

@@ -19,6 +19,7 @@ import (
 	"github.com/kilndb/kiln/distributor/ingest"
 	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/distributor/relabel"
+	"github.com/kilndb/kiln/internal/spare"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
@@ -42,7 +43,7 @@ type Distributor struct {
 	metrics  *metrics
 	ingest   *ingest.Handler
 	otlp     *otlp.Handler
-	decoders sync.Pool     // of *decoding
+	decoders spare.Pool[*decoding]
 	queue    *queue        // before the decoders
 	readers  *queue        // before those who read what is not pprof
 	turn     atomic.Uint64 // counts profiles
@@ -58,8 +59,17 @@ type decoding struct {
 	hashes  []uint64 // of its series
 }
 
-// maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
-const maxKept = 16 << 20
+func newDecoding() *decoding { return &decoding{decoder: pprof.NewDecoder()} }
+
+// bytes is the memory that the decoding holds on to.
+func (d *decoding) bytes() int { return d.profile.Bytes() + d.decoder.Bytes() + 8*cap(d.hashes) }
+
+const (
+	// maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
+	maxKept = 16 << 20
+	// keepDecoders is how many bytes of decodings stay, however long the next profile takes to come.
+	keepDecoders = 4 << 20
+)
 
 // New returns a distributor that hands profiles to writer.
 func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Registerer) (*Distributor, error) {
@@ -68,7 +78,7 @@ func New(cfg Config, writer SegmentWriter, log *slog.Logger, reg prometheus.Regi
 	}
 	d := &Distributor{
 		cfg: cfg, writer: writer, log: log, metrics: newMetrics(reg),
-		decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }},
+		decoders: spare.Pool[*decoding]{New: newDecoding, Keep: keepDecoders},
 		queue:    newQueue(cfg.Concurrency),
 		readers:  newQueue(runtime.GOMAXPROCS(0) + 1), // one for each core, and one for another tenant
 		accounts: newAccounts(cfg.Now), memory: newMemory(cfg.MaxMemory), seed: maphash.MakeSeed(),
@@ -183,7 +193,7 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 			err = refuse(reasonPanic, "the profile could not be taken: an error of the server")
 		}
 	}()
-	dec := d.decoders.Get().(*decoding)
+	dec := d.decoders.Get()
 	series, id, err := d.prepare(dec, r, u)
 	if err == nil {
 		wait, err = d.writer.Append(ctx, r.tenant, d.shard(r.tenant, series), series, id, &dec.profile)
@@ -195,8 +205,8 @@ func (d *Distributor) append(ctx context.Context, r *request, u *upload) (wait f
 	case err == nil && len(u.pieces) > 0:
 		wait = d.appendPieces(ctx, r.tenant, u, id, wait)
 	}
-	if dec.profile.Bytes()+dec.decoder.Bytes()+8*cap(dec.hashes) <= maxKept { // and not after a panic
-		d.decoders.Put(dec)
+	if held := dec.bytes(); held <= maxKept { // and not after a panic
+		d.decoders.Put(dec, held)
 	}
 	return wait, err
 }

@@ -18,8 +18,8 @@ const (
 )
 
 // queue is where profiles wait for one of a few decoders. A tenant may have all of them but one, so that the others find one
-// however much it sends. The queue keeps itself short: while what gets a decoder has waited for too long, requests of the same
-// tenant are refused before their bodies are read.
+// however much it sends. The queue keeps itself short: who would wait for too long, as those before show, is refused at once, if
+// possible before its body is read. Waiting in vain helps nobody.
 type queue struct {
 	slots chan struct{} // one for each profile that is being decoded
 
@@ -29,21 +29,46 @@ type queue struct {
 
 // lane is what one tenant has in the queue. It is there for as long as somebody is in it.
 type lane struct {
-	slots chan struct{} // those that the tenant may have
-	users int           // that wait or decode
+	slots   chan struct{} // those that the tenant may have
+	users   int           // that wait or decode
+	waiting int           // of users
 	// waited is how long the last to get a decoder, or to give up, had waited, and at when that was.
 	waited time.Duration
 	at     time.Time
+	// gap is the mean time between two that leave while others wait, which is how long one more makes the next wait; left is when
+	// the last has left, if others waited.
+	gap  time.Duration
+	left time.Time
+}
+
+// longestGap bounds what one gap may count for: a machine that stood still for a moment is not slow.
+const longestGap = maxWait / 8
+
+// late tells whether one more would wait for too long.
+func (l *lane) late() bool { return time.Duration(l.waiting+1)*l.gap > maxWait }
+
+// leaves notes that a decoder was given back.
+func (l *lane) leaves(now time.Time) {
+	if !l.left.IsZero() {
+		l.gap += (min(now.Sub(l.left), longestGap) - l.gap) / 8
+	}
+	if l.left = now; l.waiting == 0 {
+		l.left = time.Time{}
+	}
 }
 
 func newQueue(slots int) *queue {
 	return &queue{slots: make(chan struct{}, slots), lanes: map[tenant.ID]*lane{}}
 }
 
-// enter waits for a decoder. The first profile of a request gives up after maxWait; those behind it go on with what has
-// begun.
+// enter waits for a decoder. The first profile of a request gives up after maxWait, or at once if that is what would happen; those
+// behind it go on with what has begun.
 func (q *queue) enter(ctx context.Context, id tenant.ID, first bool) error {
-	l, begun := q.join(id), time.Now()
+	l := q.join(id, first)
+	if l == nil {
+		return errOverload()
+	}
+	begun := time.Now()
 	var late <-chan time.Time
 	if first {
 		timer := time.NewTimer(maxWait)
@@ -58,6 +83,7 @@ func (q *queue) enter(ctx context.Context, id tenant.ID, first bool) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	l.waiting--
 	l.at = time.Now()
 	l.waited = l.at.Sub(begun)
 	if err != nil {
@@ -72,6 +98,7 @@ func (q *queue) leave(id tenant.ID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lanes[id]
+	l.leaves(time.Now())
 	<-l.slots
 	q.part(id, l)
 }
@@ -81,11 +108,12 @@ func (q *queue) full(id tenant.ID) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lanes[id]
-	return l != nil && l.waited >= maxWait/2 && time.Since(l.at) < maxWait
+	return l != nil && (l.late() || l.waited >= maxWait/2 && time.Since(l.at) < maxWait)
 }
 
-// join returns the lane of a tenant with one user more.
-func (q *queue) join(id tenant.ID) *lane {
+// join returns the lane of a tenant with one user more, which waits; nil if that is the first profile of a request and would wait for
+// too long.
+func (q *queue) join(id tenant.ID, first bool) *lane {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lanes[id]
@@ -93,7 +121,11 @@ func (q *queue) join(id tenant.ID) *lane {
 		l = &lane{slots: make(chan struct{}, max(1, cap(q.slots)-1))}
 		q.lanes[id] = l
 	}
+	if first && l.late() {
+		return nil
+	}
 	l.users++
+	l.waiting++
 	return l
 }
 

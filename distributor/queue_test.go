@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,56 @@ import (
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 )
+
+// Who would wait for too long at the pace of those before is refused at once, and nobody else is.
+func TestTheQueueRefusesAtOnceWhoWouldWaitInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const service = 6 * time.Millisecond
+		most := int(maxWait / service) // that can be served in time
+		q := newQueue(2)               // of which a tenant may have one
+		ctx := t.Context()
+		var mu sync.Mutex
+		var waits, refusals []time.Duration
+		send := func() {
+			begun := time.Now()
+			err := q.enter(ctx, "acme", true)
+			waited := time.Since(begun)
+			if err == nil {
+				time.Sleep(service)
+				q.leave("acme")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				waits = append(waits, waited)
+			} else if refusals = append(refusals, waited); reasonOf(err) != reasonOverload {
+				t.Error(err)
+			}
+		}
+		var all sync.WaitGroup
+		push := func() {
+			for range 100 { // twice what can be served meanwhile
+				all.Go(send)
+				time.Sleep(service / 2)
+			}
+		}
+		push()
+		mu.Lock()
+		waits, refusals = nil, nil // at first nobody knows how long it takes
+		mu.Unlock()
+		push()
+		all.Wait()
+		if n := len(waits); n < 50 || n > 50+most+1 {
+			t.Errorf("%d of 100 were served", n)
+		}
+		if longest := slices.Max(refusals); longest > 0 {
+			t.Errorf("one was refused after %s", longest)
+		}
+		if longest := slices.Max(waits); longest > maxWait {
+			t.Errorf("one waited for %s", longest)
+		}
+	})
+}
 
 // A queue that nobody leaves refuses in time, lets others in meanwhile, and lets in again when there is room.
 func TestAQueueKeepsItselfShort(t *testing.T) {

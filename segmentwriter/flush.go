@@ -60,7 +60,7 @@ func (w *Writer) store(ctx context.Context, shard uint32, seg *segment) (err *co
 			err = w.failed(seg, reasonEncode, connect.CodeInternal, "the segment could not be written", fmt.Errorf("panic: %v", r))
 		}
 	}()
-	e := w.encoders.Get().(*encoder)
+	e := w.encoders.Get()
 	err = w.storeWith(ctx, e, shard, seg)
 	w.returnEncoder(e) // not after a panic
 	return err
@@ -128,6 +128,15 @@ func (e *encoder) begin(h block.Header) *block.Writer {
 	return e.writer
 }
 
+// bytes is the memory that the encoder holds on to.
+func (e *encoder) bytes() int {
+	n := e.object.Cap()
+	if e.writer != nil {
+		n += e.writer.Bytes()
+	}
+	return n
+}
+
 // abort ends an object that will not be one. A writer that saw a panic is not used again.
 func (e *encoder) abort() {
 	e.writer.Abort()
@@ -137,7 +146,7 @@ func (e *encoder) abort() {
 // returnEncoder keeps an encoder for the next segment, unless its object is larger than one should ever be, or suspect.
 func (w *Writer) returnEncoder(e *encoder) {
 	if e.object.Cap() <= w.cfg.MaxSegmentBytes && !e.suspect {
-		w.encoders.Put(e)
+		w.encoders.Put(e, e.bytes())
 	}
 }
 

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 
 	"connectrpc.com/connect"
 
 	segmentwriterv1 "github.com/kilndb/kiln/api/kiln/segmentwriter/v1"
+	"github.com/kilndb/kiln/internal/spare"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/pprof"
@@ -21,11 +21,15 @@ import (
 // is checked, whoever sent it.
 type Service struct {
 	writer   *Writer
-	decoders sync.Pool // of *decoding
+	decoders spare.Pool[*decoding]
 }
 
-// maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
-const maxKept = 16 << 20
+const (
+	// maxKept bounds the memory that a decoding may keep for the next profile: a few are much larger than the rest.
+	maxKept = 16 << 20
+	// keepDecoders is how many bytes of decodings stay, however long the next profile takes to come.
+	keepDecoders = 4 << 20
+)
 
 // encodedGrowth is how much longer a profile may be when a distributor encodes it than it was counted there: numbers take up to ten bytes
 // and are counted as three, and names with their files may double. No profile is longer than maxEncoded.
@@ -37,9 +41,11 @@ type decoding struct {
 	profile profile.Profile
 }
 
+func newDecoding() *decoding { return &decoding{decoder: pprof.NewDecoder()} }
+
 // NewService returns the service of a writer.
 func NewService(w *Writer) *Service {
-	return &Service{writer: w, decoders: sync.Pool{New: func() any { return &decoding{decoder: pprof.NewDecoder()} }}}
+	return &Service{writer: w, decoders: spare.Pool[*decoding]{New: newDecoding, Keep: keepDecoders}}
 }
 
 // Append returns once the profile is durable.
@@ -67,7 +73,7 @@ func (s *Service) Append(ctx context.Context, req *connect.Request[segmentwriter
 }
 
 func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels, id profile.ID, msg *segmentwriterv1.AppendRequest) (func(context.Context) error, error) {
-	d := s.decoders.Get().(*decoding)
+	d := s.decoders.Get()
 	lim := s.writer.cfg.Limits(t)
 	p := &d.profile
 	limits := pprof.LimitsOf(lim)
@@ -84,8 +90,8 @@ func (s *Service) append(ctx context.Context, t tenant.ID, series labels.Labels,
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	wait, err := s.writer.Append(ctx, t, msg.GetShard(), series, id, p)
-	if p.Bytes()+d.decoder.Bytes() <= maxKept { // and not after a panic
-		s.decoders.Put(d)
+	if held := p.Bytes() + d.decoder.Bytes(); held <= maxKept { // and not after a panic
+		s.decoders.Put(d, held)
 	}
 	return wait, err
 }

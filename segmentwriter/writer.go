@@ -15,6 +15,7 @@ import (
 
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/block"
+	"github.com/kilndb/kiln/internal/spare"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/segmentwriter/delta"
@@ -32,6 +33,13 @@ type Index interface {
 	AddSegments(context.Context, *connect.Request[metastorev1.AddSegmentsRequest]) (*connect.Response[metastorev1.AddSegmentsResponse], error)
 }
 
+// keepHeads and keepEncoders are how many bytes of heads and encoders that nobody uses stay for the next segment, however long it
+// takes to come: those of a few moments with few pushes.
+const (
+	keepHeads    = 8 << 20
+	keepEncoders = 8 << 20
+)
+
 // Writer gathers profiles and writes segments. It is safe for concurrent use.
 type Writer struct {
 	cfg     Config
@@ -41,8 +49,8 @@ type Writer struct {
 	metrics *metrics
 	deltas  *delta.Tracker
 
-	heads    sync.Pool // of *head.Head, empty ones
-	encoders sync.Pool // of *encoder
+	heads    spare.Pool[*head.Head] // empty ones
+	encoders spare.Pool[*encoder]
 	// writePart writes one part of a segment; a test may put a worse one in its place.
 	writePart func(*part, *block.Writer) error
 	puts      *budget
@@ -73,8 +81,8 @@ func New(cfg Config, bucket Bucket, index Index, log *slog.Logger, reg prometheu
 	w := &Writer{cfg: cfg, bucket: bucket, index: index, log: log, deltas: deltas, shards: map[uint32]*shard{}, puts: newBudget(cfg.PutsPerSecond)}
 	w.hedges, w.retries = credit{most: hedgeCredit, left: 1}, credit{most: retryCredit, left: retryCredit}
 	w.metrics = newMetrics(reg, func() float64 { return float64(w.bytes.Load()) })
-	w.heads.New = func() any { return head.New() }
-	w.encoders.New = func() any { return new(encoder) }
+	w.heads.New, w.heads.Keep = head.New, keepHeads
+	w.encoders.New, w.encoders.Keep = func() *encoder { return new(encoder) }, keepEncoders
 	w.writePart = func(p *part, to *block.Writer) error { return p.head.Write(string(p.tenant), to) }
 	return w, nil
 }
@@ -176,7 +184,7 @@ func (w *Writer) deadline() time.Time {
 }
 
 // borrowHead returns an empty head; returnHead takes it back.
-func (w *Writer) borrowHead() *head.Head { return w.heads.Get().(*head.Head) }
+func (w *Writer) borrowHead() *head.Head { return w.heads.Get() }
 
 // returnHead empties a head for the next segment. One that is far larger than its last use needed is left to the
 // garbage collector: it may have served one large push, and would be cleared for every small one.
@@ -186,7 +194,7 @@ func (w *Writer) returnHead(h *head.Head) {
 		return
 	}
 	h.Reset()
-	w.heads.Put(h)
+	w.heads.Put(h, h.Bytes())
 }
 
 // Refused is the header of an error that proves that nothing was taken, so that the profile may be given to another writer. Its

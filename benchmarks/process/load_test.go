@@ -178,6 +178,28 @@ func (c *clients) saturate(connections int, span time.Duration, messages []messa
 	return &a
 }
 
+// press sends so many a second, but has no more under way than there may be connections, for a while.
+func (c *clients) press(perSecond float64, span time.Duration, messages []message) *answers {
+	var a answers
+	var all sync.WaitGroup
+	free := make(chan struct{}, cap(c.idle))
+	start := time.Now()
+	for i := 0; time.Since(start) < span; {
+		// Many at a time: a sleep lasts a millisecond.
+		for due := int(time.Since(start).Seconds() * perSecond); i < due && time.Since(start) < span; i++ {
+			m := messages[i%len(messages)]
+			free <- struct{}{}
+			all.Go(func() {
+				c.push(m, &a)
+				<-free
+			})
+		}
+		time.Sleep(time.Millisecond)
+	}
+	all.Wait()
+	return &a
+}
+
 // pace sends so many a second, whether or not the answers come, for a while.
 func (c *clients) pace(perSecond float64, span time.Duration, messages []message) *answers {
 	var a answers

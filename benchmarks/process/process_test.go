@@ -114,9 +114,23 @@ func BenchmarkManyServices(b *testing.B) {
 	}
 }
 
-// BenchmarkOverload: first as much as 128 connections can send, then four hundred that send again at once what is refused, which is several
-// times what the cores can take.
+// BenchmarkOverload: first as much as 128 connections can send, then three times as many pushes a second, on up to 400.
 func BenchmarkOverload(b *testing.B) {
+	overload(b, func(c *clients, capacity float64, span time.Duration, profiles []message) *answers {
+		return c.press(3*capacity, span, profiles)
+	})
+}
+
+// BenchmarkImpatience: instead of three times as many pushes, four hundred connections that send again at once what is refused.
+func BenchmarkImpatience(b *testing.B) {
+	overload(b, func(c *clients, _ float64, span time.Duration, profiles []message) *answers {
+		return c.saturate(400, span, profiles)
+	})
+}
+
+// overload reports what becomes of more pushes than the server can take. Those who send them take a part of the same cores, which is
+// reported as well.
+func overload(b *testing.B, send func(c *clients, capacity float64, span time.Duration, profiles []message) *answers) {
 	profiles := messages(b, "anonymous", workload.Perturbed(1000))
 	for b.Loop() {
 		s := start(b)
@@ -125,11 +139,15 @@ func BenchmarkOverload(b *testing.B) {
 		full := c.saturate(128, span, profiles)
 		full.check(b)
 		s.profile(b, span)
-		a := c.saturate(400, span, profiles)
+		senders, server := ownCPU(), s.cpu(b)
+		a := send(c, float64(len(full.accepted))/span.Seconds(), span, profiles)
+		b.ReportMetric((ownCPU()-senders).Seconds()/span.Seconds(), "senders-cores")
+		b.ReportMetric((s.cpu(b)-server).Seconds()/span.Seconds(), "server-cores")
 		a.check(b)
 		b.ReportMetric(float64(len(a.accepted)+len(a.refused))/float64(len(full.accepted)), "x-capacity")
 		b.ReportMetric(float64(len(full.accepted))/span.Seconds(), "capacity/s")
 		b.ReportMetric(quantile(full.accepted, 0.99), "full-p99-ms")
+		b.ReportMetric(quantile(a.accepted, 0.99)/quantile(full.accepted, 0.99), "x-full-p99")
 		b.ReportMetric(quantile(a.refused, 0.5), "refused-p50-ms")
 		b.ReportMetric(quantile(a.refused, 0.99), "refused-p99-ms")
 		b.ReportMetric(s.peak(b)/(1<<20), "peak-MiB")

@@ -3,9 +3,10 @@ package column
 import (
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/kilndb/kiln/internal/spare"
 )
 
 // ErrCorrupt is returned when stored bytes are not what was written.
@@ -33,28 +34,42 @@ const (
 	window = 1 << 20
 	// compressible is the shortest column worth a frame, whose header alone takes 6 bytes.
 	compressible = 24
+	// keptCodecs is how many codecs of a sort are there from the start and for good. Few columns are compressed at the same time, and
+	// what a codec has not used yet takes no memory.
+	keptCodecs = 2
 )
 
 // The pools hold idle codecs and nothing else. A codec of klauspost/compress serves one caller at a time
 // when its concurrency is 1, and costs more to make than a small section costs to encode.
 var (
-	encoders = [2]sync.Pool{{New: newEncoder(zstd.SpeedFastest)}, {New: newEncoder(zstd.SpeedDefault)}}
-	decoders = sync.Pool{New: newDecoder}
+	encoders = [2]*spare.Pool[*zstd.Encoder]{stock(newEncoder(zstd.SpeedFastest)), stock(newEncoder(zstd.SpeedDefault))}
+	decoders = stock(newDecoder)
 )
 
-func newEncoder(level zstd.EncoderLevel) func() any {
-	return func() any {
+// stock returns a pool that has what it keeps from the start: codecs have channels inside, and one that a test of package synctest made
+// would be of no use to the others.
+func stock[T any](codec func() T) *spare.Pool[T] {
+	p := &spare.Pool[T]{New: codec, Keep: keptCodecs}
+	for range keptCodecs {
+		p.Put(codec(), 1)
+	}
+	return p
+}
+
+func newEncoder(level zstd.EncoderLevel) func() *zstd.Encoder {
+	return func() *zstd.Encoder {
 		// No CRC: every section has one. Concurrency 1: no goroutines.
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
 			zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(window))
 		if err != nil {
 			panic(err) // constant options: cannot fail
 		}
+		e.EncodeAll(nil, nil) // makes the rest
 		return e
 	}
 }
 
-func newDecoder() any {
+func newDecoder() *zstd.Decoder {
 	// The capacity of the destination is the limit: a frame that says less than it holds is refused.
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
 		zstd.WithDecoderMaxMemory(MaxRaw), zstd.WithDecoderLowmem(true))
@@ -68,10 +83,9 @@ func newDecoder() any {
 func Compress(dst, raw []byte, level Level) []byte {
 	start := len(dst)
 	if len(raw) >= compressible {
-		pool := &encoders[level]
-		e := pool.Get().(*zstd.Encoder)
+		e := encoders[level].Get()
 		dst = e.EncodeAll(raw, dst)
-		pool.Put(e)
+		encoders[level].Put(e, 1)
 		if n := len(dst) - start; n < len(raw) && CheckLengths(uint64(len(raw)), uint64(n)) == nil {
 			return dst
 		}
@@ -100,9 +114,9 @@ func Inflate(dst, stored []byte, raw int) ([]byte, error) {
 	if cap(dst) < raw {
 		dst = make([]byte, 0, raw)
 	}
-	d := decoders.Get().(*zstd.Decoder)
+	d := decoders.Get()
 	out, err := d.DecodeAll(stored, dst[:0:raw])
-	decoders.Put(d)
+	decoders.Put(d, 1)
 	if err != nil {
 		return nil, fmt.Errorf("%w: inflate a column: %w", ErrCorrupt, err)
 	}

@@ -24,6 +24,9 @@ func (b *Builder) Reset(level Level) {
 	b.level, b.dir, b.frames, b.count, b.err, b.like = level, b.dir[:0], b.frames[:0], 0, nil, nil
 }
 
+// Bytes is the memory that the builder holds on to.
+func (b *Builder) Bytes() int { return cap(b.dir) + cap(b.frames) + cap(b.inflate) }
+
 // Like says that the columns to come may be equal to those of s, which was compressed at the same level. Inflating one to see
 // costs a fraction of compressing it again.
 func (b *Builder) Like(s Set) { b.like = &s }

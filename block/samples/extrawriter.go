@@ -43,6 +43,15 @@ func (w *extraWriter) bytes() (n int) {
 	return n
 }
 
+// held is the memory that the writer holds on to.
+func (w *extraWriter) held() int {
+	n := 8*cap(w.spans) + 16*cap(w.traces)
+	for _, c := range w.columns {
+		n += cap(c)
+	}
+	return n
+}
+
 // AppendExtras writes the extra columns of the profile that was appended last, whose time is base, and returns the length
 // of its run in each. The caller has checked them.
 func (w *Writer) AppendExtras(x *Extras, base int64) (lengths [NumExtras]uint32) {

@@ -69,6 +69,15 @@ func (w *Writer) Reset(columns int, level column.Level, out io.Writer) {
 	w.extra.reset()
 }
 
+// Bytes is the memory that the writer holds on to.
+func (w *Writer) Bytes() int {
+	n := cap(w.kept) + cap(w.dir) + cap(w.frame) + 4*cap(w.scratch) + w.extra.held()
+	for _, c := range w.columns[:cap(w.columns)] {
+		n += cap(c)
+	}
+	return n
+}
+
 // Offsets appends to dst where the next run begins in each inflated column.
 func (w *Writer) Offsets(dst []uint64) []uint64 {
 	for i := range w.columns {

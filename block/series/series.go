@@ -27,6 +27,12 @@ type Encoder struct {
 	col     []byte
 }
 
+// Bytes is about the memory that the encoder holds on to.
+func (e *Encoder) Bytes() int {
+	const ofString = 64 // its header, and its place in the map
+	return e.set.Bytes() + cap(e.col) + ofString*cap(e.order)
+}
+
 func (e *Encoder) id(s string) uint64 {
 	id, ok := e.strings[s]
 	if !ok {

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/kilndb/kiln/block/column"
+	"github.com/kilndb/kiln/internal/spare"
 	"github.com/kilndb/kiln/profile"
 )
 
@@ -61,6 +62,9 @@ type Encoder struct {
 // Like says that the next section may have columns in common with this one, which was written at the same level: what is
 // equal is not compressed again.
 func (e *Encoder) Like(section []byte) { e.like = section }
+
+// Bytes is the memory that the encoder holds on to.
+func (e *Encoder) Bytes() int { return e.set.Bytes() + cap(e.col) + 4*cap(e.up) }
 
 // add ends the column at hand.
 func (e *Encoder) add() {
@@ -244,7 +248,8 @@ func DecodeSymbols(section []byte) (*profile.Symbols, error) {
 			return nil, err
 		}
 	}
-	d := decoder{set: set, counts: n, out: &profile.Symbols{}}
+	d := decoder{set: set, counts: n, out: &profile.Symbols{}, scratch: idle.Get()}
+	defer d.release()
 	for _, step := range []func() error{d.strings, d.functions, d.locations, d.lines, d.mappings, d.entry0} {
 		if err := step(); err != nil {
 			return nil, err
@@ -253,14 +258,37 @@ func DecodeSymbols(section []byte) (*profile.Symbols, error) {
 	return d.out, nil
 }
 
-// decoder reads the tables one after another; the scratch serves every column of numbers.
+// decoder reads the tables one after another.
 type decoder struct {
 	set    column.Set
 	counts Counts
 	out    *profile.Symbols
-	raw    []byte
-	small  []uint32
-	large  []uint64
+	*scratch
+}
+
+// scratch serves every column of numbers, and those of the next section.
+type scratch struct {
+	raw   []byte
+	small []uint32
+	large []uint64
+}
+
+// idle holds scratch and nothing else.
+var idle = spare.Pool[*scratch]{New: func() *scratch { return new(scratch) }, Keep: keepIdle}
+
+const (
+	// keepIdle is how many bytes of scratch stay until the next section, which may be ten seconds away.
+	keepIdle = 2 << 20
+	// maxIdle is what a scratch may hold to be kept at all.
+	maxIdle = 16 << 20
+)
+
+// release gives the scratch back.
+func (d *decoder) release() {
+	if n := cap(d.raw) + 4*cap(d.small) + 8*cap(d.large); n <= maxIdle {
+		idle.Put(d.scratch, n)
+	}
+	d.scratch = nil
 }
 
 // column inflates a column that nothing will point into.

@@ -37,6 +37,9 @@ const (
 func (e *Encoder) AppendTrees(dst []byte, stack *profile.StackTree, call *profile.CallTree, level column.Level) ([]byte, error) {
 	e.begin(level, func(like []byte) (column.Set, error) {
 		d, _, _, _, err := openTrees(like, Counts{})
+		if err == nil {
+			defer d.release()
+		}
 		return d.set, err
 	})
 	for _, l := range stack.Locations[min(1, len(stack.Locations)):] {
@@ -110,6 +113,7 @@ func DecodeTrees(section []byte, n Counts) (*profile.StackTree, *profile.CallTre
 	if err != nil {
 		return nil, nil, err
 	}
+	defer d.release()
 	stack, err := d.stackTree(nodes, form)
 	if err != nil || form == unsorted {
 		return stack, nil, err
@@ -128,11 +132,12 @@ func DecodeStackTree(section []byte, n Counts) (stack *profile.StackTree, hasCal
 	if err != nil {
 		return nil, false, err
 	}
+	defer d.release()
 	stack, err = d.stackTree(nodes, form)
 	return stack, form == sorted, err
 }
 
-// openTrees reads the header of a TREES section.
+// openTrees reads the header of a TREES section. The decoder is to be released.
 func openTrees(section []byte, n Counts) (d decoder, stacks, calls int, form byte, err error) {
 	c := column.Cursor{Data: section}
 	form = c.Byte()
@@ -158,7 +163,7 @@ func openTrees(section []byte, n Counts) (d decoder, stacks, calls int, form byt
 	if err != nil {
 		return d, 0, 0, 0, err
 	}
-	return decoder{set: set, counts: n}, int(nodes), int(names), form, nil
+	return decoder{set: set, counts: n, scratch: idle.Get()}, int(nodes), int(names), form, nil
 }
 
 func (d *decoder) stackTree(nodes int, form byte) (*profile.StackTree, error) {

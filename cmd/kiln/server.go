@@ -63,6 +63,7 @@ func (c *serverCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	relax()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

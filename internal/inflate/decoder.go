@@ -79,7 +79,7 @@ func (d *Decoder) Gunzip(dst, src []byte, limit int) ([]byte, error) {
 	if got := crc32.ChecksumIEEE(out); got != sum {
 		return dst[:d.o], fmt.Errorf("%w: checksum %08x, and the trailer says %08x", ErrCorrupt, got, sum)
 	}
-	return out, nil
+	return dst[:d.size], nil // with all its room, for the next
 }
 
 // blocks decodes all blocks.

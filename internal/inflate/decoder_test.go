@@ -244,3 +244,27 @@ func TestGunzipSurvivesDamage(t *testing.T) {
 		}
 	}
 }
+
+func TestGunzipGivesAllRoomBack(t *testing.T) {
+	large, small := compressed(t, 1, make([]byte, 50_000)), compressed(t, 1, make([]byte, 500))
+	var d inflate.Decoder
+	out, err := d.Gunzip(nil, large, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err = d.Gunzip(out, small, limit); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = d.Gunzip(out, large, limit); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(10, func() {
+		for _, src := range [][]byte{small, large} {
+			if out, err = d.Gunzip(out, src, limit); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}); n > 0 {
+		t.Errorf("%g allocations although there was room", n)
+	}
+}

@@ -108,6 +108,9 @@ func (n *Node) open() error {
 		return errors.Join(err, n.closePort())
 	}
 	n.servePeers()
+	if n.cfg.solo() {
+		return n.standAtOnce()
+	}
 	return nil
 }
 
@@ -162,12 +165,22 @@ func (n *Node) raftConfig(out *logger) *raft.Config {
 	c.TrailingLogs = n.cfg.TrailingLogs
 	c.NoSnapshotRestoreOnStart = true // recoverState did it
 	c.NoLegacyTelemetry = true
-	if n.cfg.solo() { // nobody else could be heard
-		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
-	} else {
-		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = time.Second, time.Second, 750*time.Millisecond
-	}
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeatTimeout, heartbeatTimeout, 750*time.Millisecond
 	return c
+}
+
+// heartbeatTimeout is how long a follower hears nothing before it asks to be elected. Leaders wake up about as often.
+const heartbeatTimeout = time.Second
+
+// standAtOnce makes a member of a group of one ask to be elected without waiting for heartbeats that nobody else could send: raft
+// looks again at what it has heard when it is told of a shorter timeout.
+func (n *Node) standAtOnce() error {
+	c := n.raft.ReloadableConfig()
+	c.HeartbeatTimeout--
+	if err := n.raft.ReloadConfig(c); err != nil {
+		return fmt.Errorf("shorten the timeout of heartbeats: %w", err)
+	}
+	return nil
 }
 
 // ID returns the id of this member in the group.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/kilndb/kiln/internal/spare"
 	"github.com/kilndb/kiln/objstore"
 )
 
@@ -21,6 +22,7 @@ type Bucket struct {
 	root    *os.Root
 	folders *folders
 	syncs   syncs
+	chunks  spare.Pool[[]byte] // of copyChunk bytes
 }
 
 // syncs are the two calls that make bytes durable, apart so that tests can count them and make them fail.
@@ -42,6 +44,7 @@ func open(ctx context.Context, dir string, s syncs) (*Bucket, error) {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
 	b := &Bucket{root: root, syncs: s, folders: newFolders(root, s.folder)}
+	b.chunks.New, b.chunks.Keep = func() []byte { return make([]byte, copyChunk) }, copyChunk
 	if err := b.sweep(ctx, "."); err != nil {
 		return nil, errors.Join(fmt.Errorf("open bucket: remove leftovers: %w", err), b.Close())
 	}

@@ -70,7 +70,8 @@ func (b *Bucket) fill(ctx context.Context, t temp, src io.ReaderAt, size int64) 
 	if size < 0 {
 		return fmt.Errorf("negative size %d", size)
 	}
-	buf := make([]byte, min(size, copyChunk))
+	buf := b.chunks.Get()
+	defer b.chunks.Put(buf, copyChunk)
 	for off := int64(0); off < size; {
 		if err := ctx.Err(); err != nil {
 			return err
