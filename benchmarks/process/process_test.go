@@ -60,6 +60,19 @@ func BenchmarkTwentyProfilesASecond(b *testing.B) {
 	}
 }
 
+// BenchmarkIdle: nobody asks for anything.
+func BenchmarkIdle(b *testing.B) {
+	for b.Loop() {
+		s := start(b)
+		time.Sleep(5 * time.Second) // it has begun by then
+		const span = 20 * time.Second
+		before := s.cpu(b)
+		time.Sleep(span)
+		b.ReportMetric(float64((s.cpu(b)-before).Milliseconds())/span.Seconds(), "cpu-ms/s")
+		b.ReportMetric(s.peak(b)/(1<<20), "peak-MiB")
+	}
+}
+
 // BenchmarkIdleAck: one push at a time, on a local directory.
 func BenchmarkIdleAck(b *testing.B) {
 	profiles := messages(b, "anonymous", workload.Perturbed(60))
