@@ -7,9 +7,10 @@
 // as a whole when a transaction is durable. Find reads a View without a lock, and sees all of a compaction's swap or
 // nothing of it.
 //
-// A View is three levels of one persistent tree: tenant, service, and the service's datasets ordered by time. Adding
-// an entry copies the path to each of its datasets and shares the rest, so its cost grows with the logarithm of the
-// number of entries. Every node knows the range of time below it, which is how Find skips what cannot overlap.
+// A View is three levels of persistent trees: tenant, service, and the service's datasets ordered by time. Adding an
+// entry copies the path to each of its datasets and shares the rest; a path is copied once in a transaction, which changes
+// its own copies in place. A tree knows the range of time of every tree below it, which is how Find skips what cannot
+// overlap.
 //
 // # Dropping
 //

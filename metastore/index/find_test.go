@@ -141,7 +141,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 		for _, m := range live {
 			x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
 		}
-		if x.Commit(1); x.View().tenants != nil {
+		if x.Commit(1); !x.View().tenants.empty() {
 			t.Fatalf("an empty index has tenants")
 		}
 	})
@@ -193,8 +193,7 @@ func large(n int) *Index {
 		entries[i] = largeEntry(i)
 	}
 	x := New()
-	x.next = newView(1, entries)
-	x.view.Store(x.next)
+	x.publish(newView(1, entries))
 	return x
 }
 

@@ -35,8 +35,8 @@ type Index struct {
 
 // New returns an index that knows nothing until Load.
 func New() *Index {
-	x := &Index{next: &View{}}
-	x.view.Store(x.next)
+	x := &Index{}
+	x.publish(&View{})
 	return x
 }
 
@@ -212,20 +212,25 @@ func (x *Index) Load(tx *bbolt.Tx, index uint64) error {
 	if err := x.loadFloors(tx); err != nil {
 		return err
 	}
-	x.view.Store(x.next)
+	x.publish(x.next)
 	return nil
 }
 
 // Commit publishes what the transaction changed.
 func (x *Index) Commit(index uint64) {
 	next := *x.next
-	next.index = index
-	x.next = &next
-	x.view.Store(x.next)
+	next.index, next.edit = index, nil
+	x.publish(&next)
+}
+
+// publish shows a view that nobody changes any more, and begins the next with an edit of its own.
+func (x *Index) publish(v *View) {
+	x.view.Store(v)
+	x.next = v.begin()
 }
 
 // Rollback forgets what the transaction changed.
-func (x *Index) Rollback() { x.next = x.view.Load() }
+func (x *Index) Rollback() { x.next = x.View().begin() }
 
 func decode(key, value []byte) (*storagev1.BlockMeta, error) {
 	if len(key) != len(ulid.ULID{}) {
