@@ -12,6 +12,9 @@
 // its own copies in place. A tree knows the range of time of every tree below it, which is how Find skips what cannot
 // overlap.
 //
+// An entry is kept as the bytes that are stored until a query finds it, and as a message from then on: most are never asked
+// for. See docs/decisions/0026-an-entry-is-bytes-until-it-is-asked-for.md.
+//
 // # Dropping
 //
 // Drop takes the datasets of a tenant or a service off their entries, and stores a floor: a dataset whose newest profile is
@@ -21,7 +24,7 @@
 //
 // # Sharp edges
 //
-// Messages given to Add belong to the index from then on, and those that Find returns are shared with everybody: they
-// must never be changed. The set of seen ids forgets what is older than Window; an unknown id that is older, or as far
-// in the future, is refused, because it could be one that was forgotten.
+// Messages that Find returns are shared with everybody: they must never be changed. Within a transaction a view changes the
+// trees of the one before: only the newest may be used. The set of seen ids forgets what is older than Window; an unknown id
+// that is older, or as far in the future, is refused, because it could be one that was forgotten.
 package index

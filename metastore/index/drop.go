@@ -126,7 +126,7 @@ func (x *Index) Drop(tx *bbolt.Tx, d *storagev1.Drop, changed func(before, after
 		if err != nil {
 			return err
 		}
-		if err := changed(e.meta, after); err != nil {
+		if err := changed(e.meta(), after); err != nil {
 			return err
 		}
 	}
@@ -159,12 +159,21 @@ func (v *View) dropped(d *storagev1.Drop) (hits []span) {
 
 // reduce takes datasets off an entry, and the entry off the index when it has no others.
 func (x *Index) reduce(tx *bbolt.Tx, e *entry, datasets []int) (after *storagev1.BlockMeta, err error) {
-	if len(datasets) == len(e.meta.GetDatasets()) {
-		return nil, x.Remove(tx, e.meta)
+	if len(datasets) == len(e.meta().GetDatasets()) {
+		return nil, x.Remove(tx, e.meta())
 	}
-	after = without(e.meta, datasets)
-	x.next = x.next.without(e).with(&entry{e.id, after})
-	return after, store(tx, e.id, after)
+	after = without(e.meta(), datasets)
+	return after, x.replace(tx, e, after)
+}
+
+// replace puts another message in the place of an entry's.
+func (x *Index) replace(tx *bbolt.Tx, e *entry, after *storagev1.BlockMeta) error {
+	encoded, err := encode(after)
+	if err != nil {
+		return err
+	}
+	x.next = x.next.without(e, e.meta())
+	return x.store(tx, e.id, after, encoded)
 }
 
 // Expired calls fn for every service that has a dataset whose newest profile is older than before says for it. A service

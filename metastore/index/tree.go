@@ -12,9 +12,9 @@ type item[T any] interface {
 	bounds() (from, to int64)
 }
 
-// width is how many elements or trees a node holds at most. Wide nodes are few objects to copy and to collect and are read
-// in one go; wider ones cost more to copy than they spare.
-const width = 32
+// width is how many elements or trees a node holds at most. Wide nodes are few objects to make and to collect and are read
+// in one go; twice as wide ones gain nothing when many entries are added in a transaction, and cost more when few are.
+const width = 16
 
 // edit is the right to change what was made under it. A transaction has one; with its end nobody has it any more, and
 // what was made is shared for good.
@@ -232,12 +232,12 @@ func (n *node[T]) join(i int) {
 func build[T item[T]](items []T) (t tree[T]) {
 	var level []tree[T]
 	for chunk := range slices.Chunk(items, width) {
-		level = append(level, (&node[T]{items: slices.Clone(chunk)}).tree())
+		level = append(level, (&node[T]{items: withRoom(chunk, len(chunk))}).tree())
 	}
 	for len(level) > 1 {
 		var above []tree[T]
 		for chunk := range slices.Chunk(level, width) {
-			above = append(above, (&node[T]{trees: slices.Clone(chunk)}).tree())
+			above = append(above, (&node[T]{trees: withRoom(chunk, len(chunk))}).tree())
 		}
 		level = above
 	}

@@ -145,24 +145,34 @@ func TestTreeIsASortedSlice(t *testing.T) {
 	})
 }
 
-// Data that arrives in order fills its nodes.
-func TestTreeOfWhatComesInOrderIsFull(t *testing.T) {
+// shape returns how many leaves a tree has, and its height.
+func (n *node[T]) shape() (leaves, height int) {
+	if n.leaf() {
+		return 1, 1
+	}
+	for _, below := range n.trees {
+		l, h := below.node.shape()
+		leaves, height = leaves+l, h+1
+	}
+	return leaves, height
+}
+
+// Data that arrives in order fills its nodes, and nodes that lose most of theirs become fewer.
+func TestTreeIsAsLargeAsItMustBe(t *testing.T) {
+	const n = 10 * width * width
 	var tr tree[period]
-	for i := range 10 * width * width {
+	for i := range n {
 		tr = tr.put(&edit{}, period{key: i}) // each in a transaction of its own
 	}
-	leaves, height := 0, 1
-	var count func(n *node[period], depth int)
-	count = func(n *node[period], depth int) {
-		height = max(height, depth)
-		if n.leaf() {
-			leaves++
-		}
-		for _, below := range n.trees {
-			count(below.node, depth+1)
+	if leaves, height := tr.node.shape(); leaves != 10*width || height != 3 {
+		t.Errorf("%d leaves, %d high; want %d, 3", leaves, height, 10*width)
+	}
+	for i := range n {
+		if i%width != 0 {
+			tr = tr.remove(&edit{}, period{key: i})
 		}
 	}
-	if count(tr.node, 1); leaves != 10*width || height != 3 {
-		t.Errorf("%d leaves, %d high; want %d, 3", leaves, height, 10*width)
+	if leaves, height := tr.node.shape(); leaves > 10*4 || height != 2 && height != 3 {
+		t.Errorf("%d leaves, %d high, for %d elements", leaves, height, 10*width)
 	}
 }

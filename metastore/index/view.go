@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/oklog/ulid/v2"
-
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/labels"
@@ -52,7 +50,7 @@ func (q Query) mayMatch() func(span) bool {
 	}
 	return func(s span) bool {
 		for _, m := range asked {
-			if !block.MayMatch(s.entry.meta, s.entry.meta.GetDatasets()[s.dataset], m.Name(), m.Value()) {
+			if !block.MayMatch(s.entry.meta(), s.entry.meta().GetDatasets()[s.dataset], m.Name(), m.Value()) {
 				return false
 			}
 		}
@@ -95,25 +93,6 @@ func (v *View) Find(q Query) []*storagev1.BlockMeta {
 	return found
 }
 
-// entry is one object.
-type entry struct {
-	id   ulid.ULID
-	meta *storagev1.BlockMeta
-}
-
-// pick returns the entry's message with only the datasets of hits.
-func (e *entry) pick(hits []span) *storagev1.BlockMeta {
-	m := e.meta
-	if len(hits) == len(m.GetDatasets()) {
-		return m
-	}
-	datasets := make([]*storagev1.Dataset, len(hits))
-	for i, h := range hits {
-		datasets[i] = m.GetDatasets()[h.dataset]
-	}
-	return withDatasets(m, datasets)
-}
-
 // withDatasets returns an entry that has only these of its datasets.
 func withDatasets(m *storagev1.BlockMeta, datasets []*storagev1.Dataset) *storagev1.BlockMeta {
 	return &storagev1.BlockMeta{
@@ -130,9 +109,10 @@ type span struct {
 	dataset  int
 }
 
-func newSpan(e *entry, dataset int) span {
-	d := e.meta.GetDatasets()[dataset]
-	return span{d.GetMinTime(), d.GetMaxTime(), e, dataset}
+// newSpan returns the i-th dataset of e, whose message is m.
+func newSpan(e *entry, m *storagev1.BlockMeta, i int) span {
+	d := m.GetDatasets()[i]
+	return span{d.GetMinTime(), d.GetMaxTime(), e, i}
 }
 
 func (s span) compare(o span) int {
@@ -188,30 +168,44 @@ func (t tenantNode) find(on labels.Selector, start, end int64, visit func(span))
 	t.services.overlap(start, end, check)
 }
 
-// newView returns the view of entries at a position of the log.
-func newView(index uint64, entries []*entry) *View {
-	v := &View{index: index}
-	services := map[[2]string][]span{} // by tenant and service
-	for _, e := range entries {
-		v.levels = v.counted(e, 1)
-		for i, d := range e.meta.GetDatasets() {
-			name := [2]string{e.meta.GetStrings()[d.GetTenant()], e.meta.GetStrings()[d.GetService()]}
-			services[name] = append(services[name], newSpan(e, i))
-		}
+// loading is a view that is made from all of its entries.
+type loading struct {
+	levels   []Level
+	services map[[2]string][]span // by tenant and service
+}
+
+// add takes an entry, whose message is m.
+func (l *loading) add(e *entry, m *storagev1.BlockMeta) {
+	if l.services == nil {
+		l.services = map[[2]string][]span{}
 	}
+	l.levels = counted(l.levels, m, 1)
+	for i := range m.GetDatasets() {
+		tenant, service := names(m, i)
+		l.services[[2]string{tenant, service}] = append(l.services[[2]string{tenant, service}], newSpan(e, m, i))
+	}
+}
+
+// view returns the view of what was added, at a position of the log.
+func (l *loading) view(index uint64) *View {
 	tenants := map[string][]serviceNode{}
-	for name, spans := range services {
+	for name, spans := range l.services {
 		slices.SortFunc(spans, span.compare)
-		tenants[name[0]] = append(tenants[name[0]], serviceNode{name[1], build(spans)})
+		tenants[name[0]] = append(tenants[name[0]], serviceNode{strings.Clone(name[1]), build(spans)})
 	}
 	var all []tenantNode
 	for name, list := range tenants {
 		slices.SortFunc(list, serviceNode.compare)
-		all = append(all, tenantNode{name, build(list)})
+		all = append(all, tenantNode{strings.Clone(name), build(list)})
 	}
 	slices.SortFunc(all, tenantNode.compare)
-	v.tenants = build(all)
-	return v
+	return &View{index: index, tenants: build(all), levels: l.levels}
+}
+
+// names returns the tenant and the service of the i-th dataset of an entry.
+func names(m *storagev1.BlockMeta, i int) (tenant, service string) {
+	d := m.GetDatasets()[i]
+	return m.GetStrings()[d.GetTenant()], m.GetStrings()[d.GetService()]
 }
 
 // begin returns a view like v for a transaction to make its own. Those before it are not to be used within the transaction,
@@ -222,34 +216,38 @@ func (v *View) begin() *View {
 	return &next
 }
 
-// with returns the view with the entry's datasets.
-func (v *View) with(e *entry) *View {
+// with returns the view with the datasets of an entry, whose message is m.
+func (v *View) with(e *entry, m *storagev1.BlockMeta) *View {
 	next := *v
-	next.levels = v.counted(e, 1)
-	for i := range e.meta.GetDatasets() {
-		next.change(e, i, tree[span].put)
+	next.levels = counted(v.levels, m, 1)
+	for i := range m.GetDatasets() {
+		next.change(e, m, i, tree[span].put)
 	}
 	return &next
 }
 
-// without returns the view without the entry's datasets.
-func (v *View) without(e *entry) *View {
+// without returns the view without the datasets of an entry, whose message is m.
+func (v *View) without(e *entry, m *storagev1.BlockMeta) *View {
 	next := *v
-	next.levels = v.counted(e, -1)
-	for i := range e.meta.GetDatasets() {
-		next.change(e, i, tree[span].remove)
+	next.levels = counted(v.levels, m, -1)
+	for i := range m.GetDatasets() {
+		next.change(e, m, i, tree[span].remove)
 	}
 	return &next
 }
 
 // change applies apply to the tree that the entry's i-th dataset belongs to. It is for a view under construction.
-func (v *View) change(e *entry, i int, apply func(tree[span], *edit, span) tree[span]) {
-	d := e.meta.GetDatasets()[i]
-	tenant, service := e.meta.GetStrings()[d.GetTenant()], e.meta.GetStrings()[d.GetService()]
-	t, _ := v.tenants.get(tenantNode{name: tenant})
-	s, _ := t.services.get(serviceNode{name: service})
-	t.name, s.name = tenant, service
-	if s.spans = apply(s.spans, v.edit, newSpan(e, i)); s.spans.empty() {
+func (v *View) change(e *entry, m *storagev1.BlockMeta, i int, apply func(tree[span], *edit, span) tree[span]) {
+	tenant, service := names(m, i)
+	t, known := v.tenants.get(tenantNode{name: tenant})
+	if !known {
+		t.name = strings.Clone(tenant) // not to keep all texts of an entry for it
+	}
+	s, known := t.services.get(serviceNode{name: service})
+	if !known {
+		s.name = strings.Clone(service)
+	}
+	if s.spans = apply(s.spans, v.edit, newSpan(e, m, i)); s.spans.empty() {
 		t.services = t.services.remove(v.edit, s)
 	} else {
 		t.services = t.services.put(v.edit, s)
@@ -261,12 +259,12 @@ func (v *View) change(e *entry, i int, apply func(tree[span], *edit, span) tree[
 	}
 }
 
-// counted returns the levels' counts with the entry counted sign times more.
-func (v *View) counted(e *entry, sign int) []Level {
-	level := int(e.meta.GetLevel())
-	levels := make([]Level, max(len(v.levels), level+1))
-	copy(levels, v.levels)
+// counted returns counts per level with an entry counted sign times more.
+func counted(before []Level, m *storagev1.BlockMeta, sign int) []Level {
+	level := int(m.GetLevel())
+	levels := make([]Level, max(len(before), level+1))
+	copy(levels, before)
 	levels[level].Entries += uint64(sign)
-	levels[level].Bytes += uint64(sign) * e.meta.GetSize()
+	levels[level].Bytes += uint64(sign) * m.GetSize()
 	return levels
 }
