@@ -26,7 +26,7 @@ func (m *machine) components() []fsm.Component { return []fsm.Component{m.index,
 
 func (m *machine) commands() fsm.Commands {
 	c := fsm.Commands{}
-	fsm.Handle(c, m.addSegments)
+	fsm.HandleBytes[*storagev1.Command_AddSegments](c, m.addSegments)
 	fsm.Handle(c, m.assignJobs)
 	fsm.Handle(c, m.completeJob)
 	fsm.Handle(c, m.failJob)
@@ -46,10 +46,19 @@ type added struct {
 // reported is the result of CompleteJob and FailJob: nil, or why it was refused.
 type reported struct{ refused error }
 
-func (m *machine) addSegments(tx *fsm.Tx, e fsm.Entry, body *storagev1.Command_AddSegments) (any, error) {
+// addSegments takes the bytes of an AddSegments, because those of a segment are stored as they are.
+func (m *machine) addSegments(tx *fsm.Tx, e fsm.Entry, body []byte) (any, error) {
 	var result added
-	for _, segment := range body.AddSegments.GetSegments() {
-		refused, err := m.addSegment(tx, e.Time, segment)
+	var d index.Decoder
+	for encoded, err := range index.Segments(body) {
+		if err != nil {
+			return nil, err
+		}
+		segment, err := d.Decode(encoded) // for the time of this turn
+		if err != nil {
+			return nil, err
+		}
+		refused, err := m.addSegment(tx, e.Time, segment, encoded)
 		if err != nil {
 			return nil, err
 		}
@@ -63,8 +72,8 @@ func (m *machine) addSegments(tx *fsm.Tx, e fsm.Entry, body *storagev1.Command_A
 }
 
 // addSegment registers one segment and makes it wait for compaction.
-func (m *machine) addSegment(tx *fsm.Tx, now int64, segment *storagev1.BlockMeta) (refused, err error) {
-	entry, err := m.index.Register(tx, now, segment)
+func (m *machine) addSegment(tx *fsm.Tx, now int64, segment *storagev1.BlockMeta, encoded []byte) (refused, err error) {
+	entry, err := m.index.Register(tx, now, segment, encoded)
 	switch {
 	case errors.Is(err, index.ErrDropped):
 		return err, m.jobs.Reject(tx, now, segment)

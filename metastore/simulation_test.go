@@ -15,6 +15,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
 
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
@@ -121,7 +122,10 @@ func (s *simulation) apply(cmd *storagev1.Command) any {
 	var err error
 	switch body := cmd.GetBody().(type) {
 	case *storagev1.Command_AddSegments:
-		result, err = s.m.addSegments(s.tx, e, body)
+		var encoded []byte
+		if encoded, err = proto.Marshal(body.AddSegments); err == nil {
+			result, err = s.m.addSegments(s.tx, e, encoded)
+		}
 	case *storagev1.Command_AssignJobs:
 		result, err = s.m.assignJobs(s.tx, e, body)
 	case *storagev1.Command_CompleteJob:

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -14,6 +13,7 @@ import (
 	"github.com/kilndb/kiln/node/nodetest"
 	"github.com/kilndb/kiln/profile/corpus"
 	"github.com/kilndb/kiln/profile/oracle"
+	"github.com/kilndb/kiln/segmentwriter/segmentwritertest"
 	"github.com/kilndb/kiln/tenant"
 )
 
@@ -30,7 +30,7 @@ service_retention:
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	synctest.Test(t, func(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
 		n := nodetest.New(t).Whole(func(cfg *node.Config) { cfg.LimitsFile, cfg.MultiTenant = file, true })
 		begun := time.Now().Truncate(time.Millisecond)
 		base := oracle.Parse(corpus.Get("compress-mutex-1").Gzipped)

@@ -42,18 +42,33 @@ const (
 // The pools hold idle codecs and nothing else. A codec of klauspost/compress serves one caller at a time
 // when its concurrency is 1, and costs more to make than a small section costs to encode.
 var (
-	encoders = [2]*spare.Pool[*zstd.Encoder]{stock(newEncoder(zstd.SpeedFastest)), stock(newEncoder(zstd.SpeedDefault))}
-	decoders = stock(newDecoder)
+	encoders = [2]stock[*zstd.Encoder]{newStock(newEncoder(zstd.SpeedFastest)), newStock(newEncoder(zstd.SpeedDefault))}
+	decoders = newStock(newDecoder)
 )
 
-// stock returns a pool that has what it keeps from the start: codecs have channels inside, and one that a test of package synctest made
-// would be of no use to the others.
-func stock[T any](codec func() T) *spare.Pool[T] {
-	p := &spare.Pool[T]{New: codec, Keep: keptCodecs}
+// stock is codecs of one sort. Those that stay are made at the start and no others: codecs have channels inside, and one that
+// a test of package synctest has made is of no use to the others.
+type stock[T any] struct{ *spare.Pool[codec[T]] }
+
+type codec[T any] struct {
+	it    T
+	stays bool
+}
+
+func newStock[T any](make func() T) stock[T] {
+	s := stock[T]{&spare.Pool[codec[T]]{New: func() codec[T] { return codec[T]{it: make()} }, Keep: keptCodecs}}
 	for range keptCodecs {
-		p.Put(codec(), 1)
+		s.put(codec[T]{make(), true})
 	}
-	return p
+	return s
+}
+
+func (s stock[T]) put(c codec[T]) {
+	if c.stays {
+		s.Put(c, 1)
+	} else {
+		s.Put(c, keptCodecs+1)
+	}
 }
 
 func newEncoder(level zstd.EncoderLevel) func() *zstd.Encoder {
@@ -84,8 +99,8 @@ func Compress(dst, raw []byte, level Level) []byte {
 	start := len(dst)
 	if len(raw) >= compressible {
 		e := encoders[level].Get()
-		dst = e.EncodeAll(raw, dst)
-		encoders[level].Put(e, 1)
+		dst = e.it.EncodeAll(raw, dst)
+		encoders[level].put(e)
 		if n := len(dst) - start; n < len(raw) && CheckLengths(uint64(len(raw)), uint64(n)) == nil {
 			return dst
 		}
@@ -115,8 +130,8 @@ func Inflate(dst, stored []byte, raw int) ([]byte, error) {
 		dst = make([]byte, 0, raw)
 	}
 	d := decoders.Get()
-	out, err := d.DecodeAll(stored, dst[:0:raw])
-	decoders.Put(d, 1)
+	out, err := d.it.DecodeAll(stored, dst[:0:raw])
+	decoders.put(d)
 	if err != nil {
 		return nil, fmt.Errorf("%w: inflate a column: %w", ErrCorrupt, err)
 	}

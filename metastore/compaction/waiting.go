@@ -35,7 +35,8 @@ const waitingValueLen = 16 // bytes: registered, size
 
 // prefix returns the start of the keys of the queue's waiters.
 func (q queue) prefix() []byte {
-	b := append([]byte{byte(q.level)}, q.tenant...)
+	b := make([]byte, 0, 1+len(q.tenant)+1+4+len(ulid.ULID{})) // has room for an id
+	b = append(append(b, byte(q.level)), q.tenant...)
 	b = append(b, 0) // no tenant has a zero byte in its name
 	return binary.BigEndian.AppendUint32(b, q.shard)
 }
@@ -47,7 +48,7 @@ func (s *State) Enqueue(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) error {
 		return fmt.Errorf("enqueue %q: %w", m.GetId(), err)
 	}
 	q := queueOf(m)
-	value := binary.BigEndian.AppendUint64(appendTime(nil, now), m.GetSize())
+	value := binary.BigEndian.AppendUint64(appendTime(make([]byte, 0, waitingValueLen), now), m.GetSize())
 	return tx.Bucket(waitingBucket).Put(append(q.prefix(), id[:]...), value)
 }
 

@@ -288,12 +288,12 @@ func (f *FSM) applyOne(tx *bbolt.Tx, l *raft.Log, position *Position) (any, erro
 		position.Index, position.Term = l.Index, l.Term
 		return nil, nil
 	}
-	cmd, handle, err := f.commands.decode(l.Data, position.Cluster)
+	cmd, body, handle, err := f.commands.decode(l.Data, position.Cluster)
 	if err != nil {
 		return nil, err
 	}
 	e := Entry{Index: l.Index, Term: l.Term, Time: max(cmd.GetTime(), position.Time)}
-	result, err := handle(tx, e, cmd)
+	result, err := handle.apply(tx, e, cmd, body)
 	if err != nil {
 		return nil, fmt.Errorf("apply %T: %w", cmd.GetBody(), err)
 	}

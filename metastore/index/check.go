@@ -32,7 +32,11 @@ const maxLevel = 64
 // ParseID returns the id in its binary form. Only the canonical text is accepted: the id is part of an object's key.
 func ParseID(text string) (ulid.ULID, error) {
 	id, err := ulid.ParseStrict(text)
-	if err != nil || id.String() != text {
+	canonical := [ulid.EncodedSize]byte{}
+	if err == nil {
+		err = id.MarshalTextTo(canonical[:])
+	}
+	if err != nil || string(canonical[:]) != text {
 		return id, fmt.Errorf("%w: id %q is not a ULID", ErrInvalid, text)
 	}
 	return id, nil

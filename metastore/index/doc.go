@@ -7,9 +7,13 @@
 // as a whole when a transaction is durable. Find reads a View without a lock, and sees all of a compaction's swap or
 // nothing of it.
 //
-// A View is three levels of one persistent tree: tenant, service, and the service's datasets ordered by time. Adding
-// an entry copies the path to each of its datasets and shares the rest, so its cost grows with the logarithm of the
-// number of entries. Every node knows the range of time below it, which is how Find skips what cannot overlap.
+// A View is three levels of persistent trees: tenant, service, and the service's datasets ordered by time. Adding an
+// entry copies the path to each of its datasets and shares the rest; a path is copied once in a transaction, which changes
+// its own copies in place. A tree knows the range of time of every tree below it, which is how Find skips what cannot
+// overlap.
+//
+// An entry is kept as the bytes that are stored until a query finds it, and as a message from then on: most are never asked
+// for. See docs/decisions/0026-an-entry-is-bytes-until-it-is-asked-for.md.
 //
 // # Dropping
 //
@@ -24,7 +28,7 @@
 //
 // # Sharp edges
 //
-// Messages given to Add belong to the index from then on, and those that Find returns are shared with everybody: they
-// must never be changed. The set of seen ids forgets what is older than Window; an unknown id that is older, or as far
-// in the future, is refused, because it could be one that was forgotten.
+// Messages that Find returns are shared with everybody: they must never be changed. Within a transaction a view changes the
+// trees of the one before: only the newest may be used. The set of seen ids forgets what is older than Window; an unknown id
+// that is older, or as far in the future, is refused, because it could be one that was forgotten.
 package index

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"hash/maphash"
 	"math"
 	"slices"
 
@@ -26,7 +25,6 @@ type floor struct {
 func (f floor) compare(o floor) int {
 	return cmp.Or(cmp.Compare(f.tenant, o.tenant), compareBool(f.all, o.all), cmp.Compare(f.service, o.service))
 }
-func (f floor) weight() uint64         { return maphash.String(seed, f.tenant+"\x00"+f.service) }
 func (f floor) bounds() (int64, int64) { return f.before, f.before }
 
 func compareBool(a, b bool) int {
@@ -61,7 +59,7 @@ func parseFloor(k, v []byte) (f floor, err error) {
 func (x *Index) loadFloors(tx *bbolt.Tx) error {
 	return tx.Bucket(floorsBucket).ForEach(func(k, v []byte) error {
 		f, err := parseFloor(k, v)
-		x.next.floors = x.next.floors.put(f)
+		x.next.floors = x.next.floors.put(x.next.edit, f)
 		return err
 	})
 }
@@ -80,7 +78,7 @@ func (v *View) floor(tenant, service string) int64 {
 // Below returns the datasets of m, as indexes, that were dropped or would have been had they been there: data as old as
 // all of theirs was deleted. It answers for the transaction that is running.
 func (x *Index) Below(m *storagev1.BlockMeta) (datasets []int) {
-	if x.next.floors == nil {
+	if x.next.floors.empty() {
 		return nil
 	}
 	for i, d := range m.GetDatasets() {
@@ -112,7 +110,9 @@ func (x *Index) Drop(tx *bbolt.Tx, d *storagev1.Drop, changed func(before, after
 	}
 	f := floor{tenant: d.GetTenant(), service: d.GetService(), all: d.Service == nil, before: d.GetBefore()}
 	if known, ok := x.next.floors.get(f); !ok || known.before < f.before {
-		x.next = &View{index: x.next.index, tenants: x.next.tenants, floors: x.next.floors.put(f), levels: x.next.levels}
+		next := *x.next
+		next.floors = next.floors.put(next.edit, f)
+		x.next = &next
 		if err := tx.Bucket(floorsBucket).Put(f.key(), binary.BigEndian.AppendUint64(nil, uint64(f.before))); err != nil {
 			return fmt.Errorf("put floor: %w", err)
 		}
@@ -122,13 +122,13 @@ func (x *Index) Drop(tx *bbolt.Tx, d *storagev1.Drop, changed func(before, after
 		if err != nil {
 			return err
 		}
-		return changed(e.meta, after)
+		return changed(e.meta(), after)
 	})
 }
 
 // dropped returns the datasets that d names.
 func (v *View) dropped(d *storagev1.Drop) (hits []span) {
-	t, ok := v.tenants.get(newTenant(d.GetTenant(), nil))
+	t, ok := v.tenants.get(tenantNode{name: d.GetTenant()})
 	if !ok {
 		return nil
 	}
@@ -144,7 +144,7 @@ func (v *View) dropped(d *storagev1.Drop) (hits []span) {
 	visit := func(s serviceNode) { s.spans.overlap(math.MinInt64, end, collect) }
 	if d.Service == nil {
 		t.services.overlap(math.MinInt64, end, visit)
-	} else if s, ok := t.services.get(newService(d.GetService(), nil)); ok {
+	} else if s, ok := t.services.get(serviceNode{name: d.GetService()}); ok {
 		visit(s)
 	}
 	return hits
@@ -152,12 +152,21 @@ func (v *View) dropped(d *storagev1.Drop) (hits []span) {
 
 // reduce takes datasets off an entry, and the entry off the index when it has no others.
 func (x *Index) reduce(tx *bbolt.Tx, e *entry, datasets []int) (after *storagev1.BlockMeta, err error) {
-	if len(datasets) == len(e.meta.GetDatasets()) {
-		return nil, x.Remove(tx, e.meta)
+	if len(datasets) == len(e.meta().GetDatasets()) {
+		return nil, x.Remove(tx, e.meta())
 	}
-	after = without(e.meta, datasets)
-	x.next = x.next.without(e).with(&entry{e.id, after})
-	return after, store(tx, e.id, after)
+	after = without(e.meta(), datasets)
+	return after, x.replace(tx, e, after)
+}
+
+// replace puts another message in the place of an entry's.
+func (x *Index) replace(tx *bbolt.Tx, e *entry, after *storagev1.BlockMeta) error {
+	encoded, err := encode(after)
+	if err != nil {
+		return err
+	}
+	x.next = x.next.without(e, e.meta())
+	return x.store(tx, e.id, after, encoded)
 }
 
 // Expired calls fn for every service that has a dataset whose newest profile is older than before says for it. A service

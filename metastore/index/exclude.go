@@ -1,8 +1,6 @@
 package index
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -33,7 +31,7 @@ func (x *Index) CheckDrop(d *storagev1.Drop) error {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	for _, s := range x.next.having(d, selector) {
-		m := s.entry.meta
+		m := s.entry.meta()
 		ds := m.GetDatasets()[s.dataset]
 		if !excludes(m, ds, d.GetSelector()) && len(ds.GetExcluded()) >= MaxExcluded {
 			return fmt.Errorf("%w: service %q has %d that are not finished, the limit (MaxExcluded): wait for them, or join several selectors into one",
@@ -56,22 +54,21 @@ func (x *Index) exclude(tx *bbolt.Tx, d *storagev1.Drop, changed func(before, af
 		return fmt.Errorf("exclude series: %w", err)
 	}
 	hits := slices.DeleteFunc(x.next.having(d, selector), func(s span) bool {
-		return excludes(s.entry.meta, s.entry.meta.GetDatasets()[s.dataset], d.GetSelector())
+		return excludes(s.entry.meta(), s.entry.meta().GetDatasets()[s.dataset], d.GetSelector())
 	})
 	return eachEntry(hits, func(e *entry, datasets []int) error {
-		after := excluding(e.meta, datasets, d.GetSelector())
-		x.next = x.next.without(e).with(&entry{e.id, after})
-		if err := store(tx, e.id, after); err != nil {
+		after := excluding(e.meta(), datasets, d.GetSelector())
+		if err := x.replace(tx, e, after); err != nil {
 			return err
 		}
-		return changed(e.meta, after)
+		return changed(e.meta(), after)
 	})
 }
 
 // having returns the datasets of a drop's tenant, and service, that may have a series that its selector means, as Find
 // decides it.
 func (v *View) having(d *storagev1.Drop, selector labels.Selector) (hits []span) {
-	t, ok := v.tenants.get(newTenant(d.GetTenant(), nil))
+	t, ok := v.tenants.get(tenantNode{name: d.GetTenant()})
 	if !ok {
 		return nil
 	}
@@ -111,9 +108,7 @@ func excluding(m *storagev1.BlockMeta, datasets []int, selector string) *storage
 
 // eachEntry calls fn for every entry that has datasets among hits, in the order of the ids, with these datasets.
 func eachEntry(hits []span, fn func(e *entry, datasets []int) error) error {
-	slices.SortFunc(hits, func(a, b span) int {
-		return cmp.Or(bytes.Compare(a.entry.id[:], b.entry.id[:]), cmp.Compare(a.dataset, b.dataset))
-	})
+	slices.SortFunc(hits, span.compareEntry)
 	for len(hits) > 0 {
 		e := hits[0].entry
 		var datasets []int

@@ -41,6 +41,15 @@ func meta(id ulid.ULID, from, to int64, services map[string][]string) *storagev1
 	return m
 }
 
+// entryOf returns the entry of a message.
+func entryOf(t require, m *storagev1.BlockMeta) *entry {
+	encoded, err := encode(m)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return newEntry(ulid.MustParse(m.Id), encoded)
+}
+
 func selector(t require, s string) labels.Selector {
 	sel, err := labels.ParseSelector(s)
 	if err != nil {
@@ -96,7 +105,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 					return
 				}
 				live = append(live, m)
-				x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
+				x.next = x.next.with(entryOf(t, m), m)
 			},
 			"remove": func(t *rapid.T) {
 				if len(live) == 0 {
@@ -105,7 +114,7 @@ func TestFindIsASearchOfAll(t *testing.T) {
 				i := rapid.IntRange(0, len(live)-1).Draw(t, "i")
 				m := proto.CloneOf(live[i]) // as it comes out of the file
 				live = slices.Delete(live, i, i+1)
-				x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
+				x.next = x.next.without(&entry{id: ulid.MustParse(m.Id)}, m)
 			},
 			"": func(t *rapid.T) {
 				x.Commit(x.View().Index() + 1)
@@ -119,11 +128,11 @@ func TestFindIsASearchOfAll(t *testing.T) {
 					q.Start, q.End = 0, 0
 				}
 				if rapid.Bool().Draw(t, "after a restart") {
-					var entries []*entry
+					var entries loading
 					for _, m := range live {
-						entries = append(entries, &entry{ulid.MustParse(m.Id), m})
+						entries.add(entryOf(t, m), m)
 					}
-					before = newView(1, entries)
+					before = entries.view(1)
 				}
 				got, want := before.Find(q), find(live, q)
 				if !slices.EqualFunc(got, want, func(a, b *storagev1.BlockMeta) bool { return proto.Equal(a, b) }) {
@@ -139,9 +148,9 @@ func TestFindIsASearchOfAll(t *testing.T) {
 			},
 		})
 		for _, m := range live {
-			x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
+			x.next = x.next.without(&entry{id: ulid.MustParse(m.Id)}, m)
 		}
-		if x.Commit(1); x.View().tenants != nil {
+		if x.Commit(1); !x.View().tenants.empty() {
 			t.Fatalf("an empty index has tenants")
 		}
 	})
@@ -151,13 +160,13 @@ func TestAnOldViewStaysAsItWas(t *testing.T) {
 	x := New()
 	for i := range 100 {
 		m := meta(ulid.MustNew(uint64(i), rand.Reader), int64(i), int64(i), map[string][]string{"a": {"web"}})
-		x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
+		x.next = x.next.with(entryOf(t, m), m)
 	}
 	x.Commit(1)
 	old := x.View()
 	want := old.Find(Query{Tenants: []string{"a"}})
 	for _, m := range want[:50] {
-		x.next = x.next.without(&entry{ulid.MustParse(m.Id), m})
+		x.next = x.next.without(&entry{id: ulid.MustParse(m.Id)}, m)
 	}
 	x.Commit(2)
 	if got := old.Find(Query{Tenants: []string{"a"}}); !slices.Equal(got, want) {
@@ -171,7 +180,7 @@ func TestAnOldViewStaysAsItWas(t *testing.T) {
 func TestEdgesOfTime(t *testing.T) {
 	x := New()
 	m := meta(ulid.MustNew(1, rand.Reader), 10, 20, map[string][]string{"a": {"web"}})
-	x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
+	x.next = x.next.with(entryOf(t, m), m)
 	x.Commit(1)
 	for _, c := range []struct {
 		start, end int64
@@ -187,30 +196,29 @@ func TestEdgesOfTime(t *testing.T) {
 }
 
 // large returns an index of n entries, ten services in each, one every 15 s.
-func large(n int) *Index {
-	entries := make([]*entry, n)
-	for i := range entries {
-		entries[i] = largeEntry(i)
+func large(b *testing.B, n int) *Index {
+	var entries loading
+	for i := range n {
+		m := largeEntry(i)
+		entries.add(entryOf(b, m), m)
 	}
 	x := New()
-	x.next = newView(1, entries)
-	x.view.Store(x.next)
+	x.publish(entries.view(1))
 	return x
 }
 
-func largeEntry(i int) *entry {
-	id := ulid.MustNew(uint64(i), rand.Reader)
+func largeEntry(i int) *storagev1.BlockMeta {
 	from := int64(i) * int64(15*time.Second)
 	services := make([]string, 10)
 	for s := range services {
 		services[s] = fmt.Sprintf("service-%d", (i+s*7)%100)
 	}
-	return &entry{id, meta(id, from, from+int64(30*time.Second), map[string][]string{"a": services})}
+	return meta(ulid.MustNew(uint64(i), rand.Reader), from, from+int64(30*time.Second), map[string][]string{"a": services})
 }
 
 func BenchmarkFind(b *testing.B) {
 	const n = 100_000
-	x := large(n)
+	x := large(b, n)
 	for name, sel := range map[string]string{"service": `{service_name="service-3"}`, "regex": `{service_name=~"service-3.*"}`, "all": "{}"} {
 		b.Run(name, func(b *testing.B) {
 			q := Query{Tenants: []string{"a"}, Selector: selector(b, sel)}
@@ -227,21 +235,27 @@ func BenchmarkFind(b *testing.B) {
 
 func BenchmarkAdd(b *testing.B) {
 	const n = 100_000
-	x := large(n)
+	x := large(b, n)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		x.next = x.next.with(largeEntry(n + i))
+		m := largeEntry(n + i)
+		x.next = x.next.with(entryOf(b, m), m)
 		x.Commit(1)
 	}
 }
 
 func BenchmarkNewView(b *testing.B) {
-	entries := make([]*entry, 100_000)
-	for i := range entries {
-		entries[i] = largeEntry(i)
+	metas, all := make([]*storagev1.BlockMeta, 100_000), make([]*entry, 100_000)
+	for i := range metas {
+		metas[i] = largeEntry(i)
+		all[i] = entryOf(b, metas[i])
 	}
 	for b.Loop() {
-		newView(1, entries)
+		var entries loading
+		for i, e := range all {
+			entries.add(e, metas[i])
+		}
+		entries.view(1)
 	}
 }
 
@@ -251,7 +265,7 @@ func TestFindSkipsWhatTheFilterExcludes(t *testing.T) {
 	for i, filter := range [][]byte{{0, 0, 0}, {0xff, 0xff, 0xff}, nil} {
 		m := meta(ulid.MustNew(uint64(i), rand.Reader), 1, 2, map[string][]string{"a": {"db", "web"}})
 		m.Datasets[1].LabelFilter = filter
-		x.next = x.next.with(&entry{ulid.MustParse(m.Id), m})
+		x.next = x.next.with(entryOf(t, m), m)
 	}
 	x.Commit(1)
 	for sel, want := range map[string]int{

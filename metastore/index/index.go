@@ -8,7 +8,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"go.etcd.io/bbolt"
-	"google.golang.org/protobuf/proto"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 )
@@ -19,6 +18,10 @@ const Window = 24 * time.Hour
 
 // forgetBatch is how many ids one registration forgets at most. It is above what it adds, so the set shrinks back.
 const forgetBatch = 64
+
+// fillPercent is how full pages become before they are split: ids come in the order of time, so that hardly anything is
+// added to a page that was split.
+const fillPercent = 0.9
 
 var (
 	entriesBucket = []byte("entries") // id → BlockMeta
@@ -35,8 +38,8 @@ type Index struct {
 
 // New returns an index that knows nothing until Load.
 func New() *Index {
-	x := &Index{next: &View{}}
-	x.view.Store(x.next)
+	x := &Index{}
+	x.publish(&View{})
 	return x
 }
 
@@ -44,9 +47,10 @@ func New() *Index {
 func (x *Index) View() *View { return x.view.Load() }
 
 // Register adds an object at the command's time now, without the datasets that are Below a floor, and returns the entry;
-// nil for an id that was registered before, which is no error and changes nothing. ErrInvalid, ErrWindow, ErrBanned and
-// ErrDropped are refusals; any other error means that the state is damaged.
-func (x *Index) Register(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) (added *storagev1.BlockMeta, err error) {
+// nil for an id that was registered before, which is no error and changes nothing. encoded is m as bytes, which are stored
+// as they are; they must not change while the transaction lasts. ErrInvalid, ErrWindow, ErrBanned and ErrDropped are
+// refusals; any other error means that the state is damaged.
+func (x *Index) Register(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta, encoded []byte) (added *storagev1.BlockMeta, err error) {
 	if err := Check(m); err != nil {
 		return nil, err
 	}
@@ -54,10 +58,9 @@ func (x *Index) Register(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) (added
 	if err != nil {
 		return nil, err
 	}
-	if x.Banned(tx, id) {
+	if known, banned := x.seen(tx, id); banned {
 		return nil, fmt.Errorf("%w: %s", ErrBanned, m.GetId())
-	}
-	if x.Known(tx, id) {
+	} else if known {
 		return nil, nil
 	}
 	// Milliseconds, because an id's time may be beyond the reach of nanoseconds.
@@ -68,8 +71,11 @@ func (x *Index) Register(tx *bbolt.Tx, now int64, m *storagev1.BlockMeta) (added
 		return nil, fmt.Errorf("%w: all of %s", ErrDropped, m.GetId())
 	} else if len(below) > 0 {
 		m = without(m, below)
+		if encoded, err = encode(m); err != nil {
+			return nil, err
+		}
 	}
-	if err := x.Put(tx, m); err != nil {
+	if err := x.put(tx, id, m, encoded); err != nil {
 		return nil, err
 	}
 	return m, x.forget(tx, now)
@@ -81,21 +87,30 @@ func (x *Index) Put(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
 	if err != nil {
 		return err
 	}
-	if err := store(tx, id, m); err != nil {
+	encoded, err := encode(m)
+	if err != nil {
 		return err
 	}
-	x.next = x.next.with(&entry{id, m})
-	return tx.Bucket(seenBucket).Put(id[:], []byte{0})
+	return x.put(tx, id, m, encoded)
 }
 
-func store(tx *bbolt.Tx, id ulid.ULID, m *storagev1.BlockMeta) error {
-	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode entry %s: %w", m.GetId(), err)
+func (x *Index) put(tx *bbolt.Tx, id ulid.ULID, m *storagev1.BlockMeta, encoded []byte) error {
+	if err := x.store(tx, id, m, encoded); err != nil {
+		return err
 	}
-	if err := tx.Bucket(entriesBucket).Put(id[:], value); err != nil {
-		return fmt.Errorf("put entry %s: %w", m.GetId(), err)
+	b := tx.Bucket(seenBucket)
+	b.FillPercent = fillPercent
+	return b.Put(id[:], []byte{0})
+}
+
+// store makes m, which is encoded, the entry of id.
+func (x *Index) store(tx *bbolt.Tx, id ulid.ULID, m *storagev1.BlockMeta, encoded []byte) error {
+	b := tx.Bucket(entriesBucket)
+	b.FillPercent = fillPercent
+	if err := b.Put(id[:], encoded); err != nil {
+		return fmt.Errorf("put entry %s: %w", id, err)
 	}
+	x.next = x.next.with(newEntry(id, bytes.Clone(encoded)), m)
 	return nil
 }
 
@@ -105,7 +120,7 @@ func (x *Index) Get(tx *bbolt.Tx, id ulid.ULID) (*storagev1.BlockMeta, error) {
 	if value == nil {
 		return nil, nil
 	}
-	return decode(id[:], value)
+	return parse(id[:], value, decode)
 }
 
 // Remove takes an entry off the index. Its id stays known.
@@ -117,13 +132,20 @@ func (x *Index) Remove(tx *bbolt.Tx, m *storagev1.BlockMeta) error {
 	if err := tx.Bucket(entriesBucket).Delete(id[:]); err != nil {
 		return fmt.Errorf("remove entry %s: %w", m.GetId(), err)
 	}
-	x.next = x.next.without(&entry{id, m})
+	x.next = x.next.without(&entry{id: id}, m)
 	return nil
 }
 
 // Known says whether id is in the index, or was registered or banned within the Window.
 func (x *Index) Known(tx *bbolt.Tx, id ulid.ULID) bool {
-	return tx.Bucket(seenBucket).Get(id[:]) != nil || tx.Bucket(entriesBucket).Get(id[:]) != nil
+	known, _ := x.seen(tx, id)
+	return known
+}
+
+// seen returns what Known and Banned say.
+func (x *Index) seen(tx *bbolt.Tx, id ulid.ULID) (known, banned bool) {
+	mark := tx.Bucket(seenBucket).Get(id[:])
+	return mark != nil || tx.Bucket(entriesBucket).Get(id[:]) != nil, bytes.Equal(mark, []byte{1})
 }
 
 // Ban makes sure that an id, which must be new, is never registered.
@@ -152,7 +174,7 @@ func (x *Index) EntriesAfter(tx *bbolt.Tx, after ulid.ULID, fn func(ulid.ULID, *
 		k, v = c.Next()
 	}
 	for ; k != nil; k, v = c.Next() {
-		m, err := decode(k, v)
+		m, err := parse(k, v, decode)
 		if err != nil {
 			return err
 		}
@@ -165,7 +187,8 @@ func (x *Index) EntriesAfter(tx *bbolt.Tx, after ulid.ULID, fn func(ulid.ULID, *
 
 // Banned says whether id was banned within the Window.
 func (x *Index) Banned(tx *bbolt.Tx, id ulid.ULID) bool {
-	return bytes.Equal(tx.Bucket(seenBucket).Get(id[:]), []byte{1})
+	_, banned := x.seen(tx, id)
+	return banned
 }
 
 // forget drops the oldest ids that Register would refuse anyway.
@@ -194,46 +217,53 @@ func (x *Index) Buckets() []string {
 
 // Load rebuilds the view from the entries alone.
 func (x *Index) Load(tx *bbolt.Tx, index uint64) error {
-	var entries []*entry
+	var d Decoder
+	var entries loading
 	if err := tx.Bucket(entriesBucket).ForEach(func(k, v []byte) error {
-		m, err := decode(k, v)
+		m, err := parse(k, v, d.Decode)
 		if err != nil {
 			return err
 		}
 		if err := Check(m); err != nil {
 			return err
 		}
-		entries = append(entries, &entry{ulid.ULID(k), m})
+		entries.add(newEntry(ulid.ULID(k), bytes.Clone(v)), m)
 		return nil
 	}); err != nil {
 		return err
 	}
-	x.next = newView(index, entries)
+	x.next = entries.view(index)
 	if err := x.loadFloors(tx); err != nil {
 		return err
 	}
-	x.view.Store(x.next)
+	x.publish(x.next)
 	return nil
 }
 
 // Commit publishes what the transaction changed.
 func (x *Index) Commit(index uint64) {
 	next := *x.next
-	next.index = index
-	x.next = &next
-	x.view.Store(x.next)
+	next.index, next.edit = index, nil
+	x.publish(&next)
+}
+
+// publish shows a view that nobody changes any more, and begins the next with an edit of its own.
+func (x *Index) publish(v *View) {
+	x.view.Store(v)
+	x.next = v.begin()
 }
 
 // Rollback forgets what the transaction changed.
-func (x *Index) Rollback() { x.next = x.view.Load() }
+func (x *Index) Rollback() { x.next = x.View().begin() }
 
-func decode(key, value []byte) (*storagev1.BlockMeta, error) {
+// parse returns the entry that is stored under a key.
+func parse(key, value []byte, decode func([]byte) (*storagev1.BlockMeta, error)) (*storagev1.BlockMeta, error) {
 	if len(key) != len(ulid.ULID{}) {
 		return nil, fmt.Errorf("entry has a key of %d bytes", len(key))
 	}
-	m := &storagev1.BlockMeta{}
-	if err := proto.Unmarshal(value, m); err != nil {
-		return nil, fmt.Errorf("decode entry %s: %w", ulid.ULID(key), err)
+	m, err := decode(value)
+	if err != nil {
+		return nil, fmt.Errorf("entry %s: %w", ulid.ULID(key), err)
 	}
 	if m.GetId() != ulid.ULID(key).String() {
 		return nil, fmt.Errorf("entry %s says that it is %s", ulid.ULID(key), m.GetId())

@@ -3,11 +3,9 @@ package index
 import (
 	"bytes"
 	"cmp"
-	"hash/maphash"
 	"math"
 	"slices"
-
-	"github.com/oklog/ulid/v2"
+	"strings"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block"
@@ -17,9 +15,10 @@ import (
 // View is the index at one position of the log. It never changes.
 type View struct {
 	index   uint64
-	tenants *node[tenantNode]
-	floors  *node[floor]
+	tenants tree[tenantNode]
+	floors  tree[floor]
 	levels  []Level
+	edit    *edit // of the transaction that is making the view; nil once it is published
 }
 
 // Level counts the objects of one compaction level.
@@ -51,7 +50,7 @@ func mayMatch(selector labels.Selector) func(span) bool {
 	}
 	return func(s span) bool {
 		for _, m := range asked {
-			if !block.MayMatch(s.entry.meta, s.entry.meta.GetDatasets()[s.dataset], m.Name(), m.Value()) {
+			if !block.MayMatch(s.entry.meta(), s.entry.meta().GetDatasets()[s.dataset], m.Name(), m.Value()) {
 				return false
 			}
 		}
@@ -74,16 +73,14 @@ func (v *View) Find(q Query) []*storagev1.BlockMeta {
 	}
 	tenants := slices.Compact(slices.Sorted(slices.Values(q.Tenants)))
 	for _, name := range tenants {
-		t, ok := v.tenants.get(newTenant(name, nil))
+		t, ok := v.tenants.get(tenantNode{name: name})
 		if !ok {
 			continue
 		}
 		t.find(q.Selector.On(labels.ServiceName), q.Start, q.End, collect)
 	}
 	// By id, then in the order of the datasets, which the footer's reader relies on.
-	slices.SortFunc(hits, func(a, b span) int {
-		return cmp.Or(bytes.Compare(a.entry.id[:], b.entry.id[:]), cmp.Compare(a.dataset, b.dataset))
-	})
+	slices.SortFunc(hits, span.compareEntry)
 	var found []*storagev1.BlockMeta
 	for len(hits) > 0 {
 		n := 1
@@ -94,25 +91,6 @@ func (v *View) Find(q Query) []*storagev1.BlockMeta {
 		hits = hits[n:]
 	}
 	return found
-}
-
-// entry is one object.
-type entry struct {
-	id   ulid.ULID
-	meta *storagev1.BlockMeta
-}
-
-// pick returns the entry's message with only the datasets of hits.
-func (e *entry) pick(hits []span) *storagev1.BlockMeta {
-	m := e.meta
-	if len(hits) == len(m.GetDatasets()) {
-		return m
-	}
-	datasets := make([]*storagev1.Dataset, len(hits))
-	for i, h := range hits {
-		datasets[i] = m.GetDatasets()[h.dataset]
-	}
-	return withDatasets(m, datasets)
 }
 
 // withDatasets returns an entry that has only these of its datasets.
@@ -129,48 +107,49 @@ type span struct {
 	from, to int64
 	entry    *entry
 	dataset  int
-	heavy    uint64
 }
 
-func newSpan(e *entry, dataset int) span {
-	d := e.meta.GetDatasets()[dataset]
-	return span{d.GetMinTime(), d.GetMaxTime(), e, dataset, maphash.Bytes(seed, e.id[:])}
+// newSpan returns the i-th dataset of e, whose message is m.
+func newSpan(e *entry, m *storagev1.BlockMeta, i int) span {
+	d := m.GetDatasets()[i]
+	return span{d.GetMinTime(), d.GetMaxTime(), e, i}
 }
 
 func (s span) compare(o span) int {
-	return cmp.Or(cmp.Compare(s.from, o.from), bytes.Compare(s.entry.id[:], o.entry.id[:]), cmp.Compare(s.dataset, o.dataset))
+	if c := cmp.Compare(s.from, o.from); c != 0 {
+		return c
+	}
+	return s.compareEntry(o)
 }
-func (s span) weight() uint64         { return s.heavy }
+
+// compareEntry is the order of the entries' ids, then of their datasets.
+func (s span) compareEntry(o span) int {
+	if s.entry != o.entry {
+		if c := bytes.Compare(s.entry.id[:], o.entry.id[:]); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(s.dataset, o.dataset)
+}
+
 func (s span) bounds() (int64, int64) { return s.from, s.to }
 
 // serviceNode is the datasets of one service of a tenant.
 type serviceNode struct {
 	name  string
-	spans *node[span]
-	heavy uint64
+	spans tree[span]
 }
 
-func newService(name string, spans *node[span]) serviceNode {
-	return serviceNode{name, spans, maphash.String(seed, name)}
-}
-
-func (s serviceNode) compare(o serviceNode) int { return cmp.Compare(s.name, o.name) }
-func (s serviceNode) weight() uint64            { return s.heavy }
+func (s serviceNode) compare(o serviceNode) int { return strings.Compare(s.name, o.name) }
 func (s serviceNode) bounds() (int64, int64)    { return s.spans.bounds() }
 
 // tenantNode is the services of one tenant.
 type tenantNode struct {
 	name     string
-	services *node[serviceNode]
-	heavy    uint64
+	services tree[serviceNode]
 }
 
-func newTenant(name string, services *node[serviceNode]) tenantNode {
-	return tenantNode{name, services, maphash.String(seed, name)}
-}
-
-func (t tenantNode) compare(o tenantNode) int { return cmp.Compare(t.name, o.name) }
-func (t tenantNode) weight() uint64           { return t.heavy }
+func (t tenantNode) compare(o tenantNode) int { return strings.Compare(t.name, o.name) }
 func (t tenantNode) bounds() (int64, int64)   { return t.services.bounds() }
 
 // find visits the tenant's datasets that meet [start, end) and whose service takes all matchers of on.
@@ -181,7 +160,7 @@ func (t tenantNode) find(on labels.Selector, start, end int64, visit func(span))
 		}
 	}
 	if name, ok := on.Equal(labels.ServiceName); ok {
-		if s, ok := t.services.get(newService(name, nil)); ok {
+		if s, ok := t.services.get(serviceNode{name: name}); ok {
 			check(s)
 		}
 		return
@@ -189,82 +168,103 @@ func (t tenantNode) find(on labels.Selector, start, end int64, visit func(span))
 	t.services.overlap(start, end, check)
 }
 
-// seed makes weights that nobody outside can choose. It differs between processes; a tree's content does not.
-var seed = maphash.MakeSeed()
+// loading is a view that is made from all of its entries.
+type loading struct {
+	levels   []Level
+	services map[[2]string][]span // by tenant and service
+}
 
-// newView returns the view of entries at a position of the log.
-func newView(index uint64, entries []*entry) *View {
-	v := &View{index: index}
-	services := map[[2]string][]span{} // by tenant and service
-	for _, e := range entries {
-		v.levels = v.counted(e, 1)
-		for i, d := range e.meta.GetDatasets() {
-			name := [2]string{e.meta.GetStrings()[d.GetTenant()], e.meta.GetStrings()[d.GetService()]}
-			services[name] = append(services[name], newSpan(e, i))
-		}
+// add takes an entry, whose message is m.
+func (l *loading) add(e *entry, m *storagev1.BlockMeta) {
+	if l.services == nil {
+		l.services = map[[2]string][]span{}
 	}
+	l.levels = counted(l.levels, m, 1)
+	for i := range m.GetDatasets() {
+		tenant, service := names(m, i)
+		l.services[[2]string{tenant, service}] = append(l.services[[2]string{tenant, service}], newSpan(e, m, i))
+	}
+}
+
+// view returns the view of what was added, at a position of the log.
+func (l *loading) view(index uint64) *View {
 	tenants := map[string][]serviceNode{}
-	for name, spans := range services {
+	for name, spans := range l.services {
 		slices.SortFunc(spans, span.compare)
-		tenants[name[0]] = append(tenants[name[0]], newService(name[1], build(spans)))
+		tenants[name[0]] = append(tenants[name[0]], serviceNode{strings.Clone(name[1]), build(spans)})
 	}
 	var all []tenantNode
 	for name, list := range tenants {
 		slices.SortFunc(list, serviceNode.compare)
-		all = append(all, newTenant(name, build(list)))
+		all = append(all, tenantNode{strings.Clone(name), build(list)})
 	}
 	slices.SortFunc(all, tenantNode.compare)
-	v.tenants = build(all)
-	return v
+	return &View{index: index, tenants: build(all), levels: l.levels}
 }
 
-// with returns the view with the entry's datasets.
-func (v *View) with(e *entry) *View {
-	next := &View{index: v.index, tenants: v.tenants, floors: v.floors, levels: v.counted(e, 1)}
-	for i := range e.meta.GetDatasets() {
-		next.edit(e, i, (*node[span]).put)
-	}
-	return next
+// names returns the tenant and the service of the i-th dataset of an entry.
+func names(m *storagev1.BlockMeta, i int) (tenant, service string) {
+	d := m.GetDatasets()[i]
+	return m.GetStrings()[d.GetTenant()], m.GetStrings()[d.GetService()]
 }
 
-// without returns the view without the entry's datasets.
-func (v *View) without(e *entry) *View {
-	next := &View{index: v.index, tenants: v.tenants, floors: v.floors, levels: v.counted(e, -1)}
-	for i := range e.meta.GetDatasets() {
-		next.edit(e, i, (*node[span]).remove)
-	}
-	return next
+// begin returns a view like v for a transaction to make its own. Those before it are not to be used within the transaction,
+// v excepted.
+func (v *View) begin() *View {
+	next := *v
+	next.edit = &edit{}
+	return &next
 }
 
-// edit applies change to the tree that the entry's i-th dataset belongs to. It is for a view under construction.
-func (v *View) edit(e *entry, i int, change func(*node[span], span) *node[span]) {
-	d := e.meta.GetDatasets()[i]
-	t, _ := v.tenants.get(newTenant(e.meta.GetStrings()[d.GetTenant()], nil))
-	if t.services == nil {
-		t = newTenant(e.meta.GetStrings()[d.GetTenant()], nil)
+// with returns the view with the datasets of an entry, whose message is m.
+func (v *View) with(e *entry, m *storagev1.BlockMeta) *View {
+	next := *v
+	next.levels = counted(v.levels, m, 1)
+	for i := range m.GetDatasets() {
+		next.change(e, m, i, tree[span].put)
 	}
-	s, ok := t.services.get(newService(e.meta.GetStrings()[d.GetService()], nil))
-	if !ok {
-		s = newService(e.meta.GetStrings()[d.GetService()], nil)
+	return &next
+}
+
+// without returns the view without the datasets of an entry, whose message is m.
+func (v *View) without(e *entry, m *storagev1.BlockMeta) *View {
+	next := *v
+	next.levels = counted(v.levels, m, -1)
+	for i := range m.GetDatasets() {
+		next.change(e, m, i, tree[span].remove)
 	}
-	if s.spans = change(s.spans, newSpan(e, i)); s.spans == nil {
-		t.services = t.services.remove(s)
+	return &next
+}
+
+// change applies apply to the tree that the entry's i-th dataset belongs to. It is for a view under construction.
+func (v *View) change(e *entry, m *storagev1.BlockMeta, i int, apply func(tree[span], *edit, span) tree[span]) {
+	tenant, service := names(m, i)
+	t, known := v.tenants.get(tenantNode{name: tenant})
+	if !known {
+		t.name = strings.Clone(tenant) // not to keep all texts of an entry for it
+	}
+	s, known := t.services.get(serviceNode{name: service})
+	if !known {
+		s.name = strings.Clone(service)
+	}
+	if s.spans = apply(s.spans, v.edit, newSpan(e, m, i)); s.spans.empty() {
+		t.services = t.services.remove(v.edit, s)
 	} else {
-		t.services = t.services.put(s)
+		t.services = t.services.put(v.edit, s)
 	}
-	if t.services == nil {
-		v.tenants = v.tenants.remove(t)
+	if t.services.empty() {
+		v.tenants = v.tenants.remove(v.edit, t)
 	} else {
-		v.tenants = v.tenants.put(t)
+		v.tenants = v.tenants.put(v.edit, t)
 	}
 }
 
-// counted returns the levels' counts with the entry counted sign times more.
-func (v *View) counted(e *entry, sign int) []Level {
-	level := int(e.meta.GetLevel())
-	levels := make([]Level, max(len(v.levels), level+1))
-	copy(levels, v.levels)
+// counted returns counts per level with an entry counted sign times more.
+func counted(before []Level, m *storagev1.BlockMeta, sign int) []Level {
+	level := int(m.GetLevel())
+	levels := make([]Level, max(len(before), level+1))
+	copy(levels, before)
 	levels[level].Entries += uint64(sign)
-	levels[level].Bytes += uint64(sign) * e.meta.GetSize()
+	levels[level].Bytes += uint64(sign) * m.GetSize()
 	return levels
 }
