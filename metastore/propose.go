@@ -17,7 +17,7 @@ import (
 const (
 	// A log entry takes at most this many segments and bytes, unless one call has more. Enough to make the fsync
 	// cheap, little enough that an entry is stored and sent in milliseconds.
-	batchSegments = 512
+	batchSegments = 1024
 	batchBytes    = 4 << 20
 	// batchesInFlight is how many log entries of registrations are under way at a time: one is stored in the log while the
 	// one before is applied. More of them would be smaller for the same callers.
