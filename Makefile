@@ -20,12 +20,13 @@ build: ## Build bin/kiln
 test: ## Run every Go test
 	$(GO) test $(ALL)
 
-test-long: ## Run the metastore's model test and simulation for longer
+test-long: ## Run the metastore's model test, simulation and group under faults for longer
 	$(GO) test ./metastore -run TestTheMachineIsItsModel -rapid.checks 2000 -rapid.steps 50 -timeout 30m
 	KILN_SIMULATION_SEEDS=20000 $(GO) test ./metastore -run TestSimulation -timeout 60m
+	KILN_GROUP_SEEDS=200 $(GO) test ./metastore -run TestAGroupIsLinearizable -timeout 60m
 
 race: ## Run the tests of packages with goroutines under the race detector
-	$(GO) test -race $(shell cat .ci/race-packages)
+	KILN_GROUP_SEEDS=2 $(GO) test -race $(shell cat .ci/race-packages)
 	$(GO) test -race -run 'FindsDamageLate|Concurrent' ./block
 	$(GO) test -race -skip 'TestEveryFileComesBack|TestFiveHundredPushes' ./node
 
