@@ -20,14 +20,14 @@ func (m *Metastore) IndexPages() metastorev1connect.IndexPagesServiceHandler {
 type indexPagesService struct{ m *Metastore }
 
 // FindPages answers from one view of the index, which stays what it is however long the answer takes.
-func (s indexPagesService) FindPages(ctx context.Context, req *connect.Request[metastorev1.FindRequest], out *connect.ServerStream[metastorev1.FindResponse]) error {
-	answer, err := s.m.find(ctx, req.Msg)
+func (s indexPagesService) FindPages(ctx context.Context, req *connect.Request[metastorev1.FindPagesRequest], out *connect.ServerStream[metastorev1.FindPagesResponse]) error {
+	answer, err := s.m.find(ctx, req.Msg.GetFind())
 	if err != nil {
 		return err
 	}
 	for rest := answer.GetEntries(); ; { // the first also if there are no entries: it says which view that is
 		page := firstPage(rest)
-		if err := out.Send(&metastorev1.FindResponse{Entries: page, Index: answer.GetIndex()}); err != nil {
+		if err := out.Send(&metastorev1.FindPagesResponse{Page: &metastorev1.FindResponse{Entries: page, Index: answer.GetIndex()}}); err != nil {
 			return err
 		}
 		if rest = rest[len(page):]; len(rest) == 0 {

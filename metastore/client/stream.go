@@ -77,7 +77,7 @@ func (r *remote) find(ctx context.Context, req *connect.Request[metastorev1.Find
 	}
 	streaming, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := r.pages.FindPages(streaming, req)
+	stream, err := r.pages.FindPages(streaming, connect.NewRequest(&metastorev1.FindPagesRequest{Find: req.Msg}))
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (r *remote) find(ctx context.Context, req *connect.Request[metastorev1.Find
 	}()
 	answer, pages := &metastorev1.FindResponse{}, 0
 	for ; stream.Receive(); pages++ {
-		page := stream.Msg()
+		page := stream.Msg().GetPage()
 		if pages > 0 && page.GetIndex() != answer.GetIndex() {
 			return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("pages of one answer are of the views %d and %d", answer.GetIndex(), page.GetIndex()))
 		}

@@ -310,6 +310,95 @@ func (x *FindResponse) GetIndex() uint64 {
 	return 0
 }
 
+type FindPagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Find          *FindRequest           `protobuf:"bytes,1,opt,name=find,proto3" json:"find,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindPagesRequest) Reset() {
+	*x = FindPagesRequest{}
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindPagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindPagesRequest) ProtoMessage() {}
+
+func (x *FindPagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindPagesRequest.ProtoReflect.Descriptor instead.
+func (*FindPagesRequest) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FindPagesRequest) GetFind() *FindRequest {
+	if x != nil {
+		return x.Find
+	}
+	return nil
+}
+
+type FindPagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Part of the entries of the answer, in their order.
+	Page          *FindResponse `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindPagesResponse) Reset() {
+	*x = FindPagesResponse{}
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindPagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindPagesResponse) ProtoMessage() {}
+
+func (x *FindPagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindPagesResponse.ProtoReflect.Descriptor instead.
+func (*FindPagesResponse) Descriptor() ([]byte, []int) {
+	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FindPagesResponse) GetPage() *FindResponse {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
 // NotLeader tells a client where to go instead.
 type NotLeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -321,7 +410,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_kiln_metastore_v1_index_proto_msgTypes[5]
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +422,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_kiln_metastore_v1_index_proto_msgTypes[5]
+	mi := &file_kiln_metastore_v1_index_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +435,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{5}
+	return file_kiln_metastore_v1_index_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NotLeader) GetLeader() string {
@@ -377,14 +466,18 @@ const file_kiln_metastore_v1_index_proto_rawDesc = "" +
 	"\x05stale\x18\x05 \x01(\bR\x05stale\"Z\n" +
 	"\fFindResponse\x124\n" +
 	"\aentries\x18\x01 \x03(\v2\x1a.kiln.storage.v1.BlockMetaR\aentries\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"#\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"F\n" +
+	"\x10FindPagesRequest\x122\n" +
+	"\x04find\x18\x01 \x01(\v2\x1e.kiln.metastore.v1.FindRequestR\x04find\"H\n" +
+	"\x11FindPagesResponse\x123\n" +
+	"\x04page\x18\x01 \x01(\v2\x1f.kiln.metastore.v1.FindResponseR\x04page\"#\n" +
 	"\tNotLeader\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader2\xb5\x01\n" +
 	"\fIndexService\x12\\\n" +
 	"\vAddSegments\x12%.kiln.metastore.v1.AddSegmentsRequest\x1a&.kiln.metastore.v1.AddSegmentsResponse\x12G\n" +
-	"\x04Find\x12\x1e.kiln.metastore.v1.FindRequest\x1a\x1f.kiln.metastore.v1.FindResponse2c\n" +
-	"\x11IndexPagesService\x12N\n" +
-	"\tFindPages\x12\x1e.kiln.metastore.v1.FindRequest\x1a\x1f.kiln.metastore.v1.FindResponse0\x01B:Z8github.com/kilndb/kiln/api/kiln/metastore/v1;metastorev1b\x06proto3"
+	"\x04Find\x12\x1e.kiln.metastore.v1.FindRequest\x1a\x1f.kiln.metastore.v1.FindResponse2m\n" +
+	"\x11IndexPagesService\x12X\n" +
+	"\tFindPages\x12#.kiln.metastore.v1.FindPagesRequest\x1a$.kiln.metastore.v1.FindPagesResponse0\x01B:Z8github.com/kilndb/kiln/api/kiln/metastore/v1;metastorev1b\x06proto3"
 
 var (
 	file_kiln_metastore_v1_index_proto_rawDescOnce sync.Once
@@ -398,31 +491,35 @@ func file_kiln_metastore_v1_index_proto_rawDescGZIP() []byte {
 	return file_kiln_metastore_v1_index_proto_rawDescData
 }
 
-var file_kiln_metastore_v1_index_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_kiln_metastore_v1_index_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_kiln_metastore_v1_index_proto_goTypes = []any{
 	(*AddSegmentsRequest)(nil),  // 0: kiln.metastore.v1.AddSegmentsRequest
 	(*AddSegmentsResponse)(nil), // 1: kiln.metastore.v1.AddSegmentsResponse
 	(*DroppedDataset)(nil),      // 2: kiln.metastore.v1.DroppedDataset
 	(*FindRequest)(nil),         // 3: kiln.metastore.v1.FindRequest
 	(*FindResponse)(nil),        // 4: kiln.metastore.v1.FindResponse
-	(*NotLeader)(nil),           // 5: kiln.metastore.v1.NotLeader
-	(*v1.BlockMeta)(nil),        // 6: kiln.storage.v1.BlockMeta
+	(*FindPagesRequest)(nil),    // 5: kiln.metastore.v1.FindPagesRequest
+	(*FindPagesResponse)(nil),   // 6: kiln.metastore.v1.FindPagesResponse
+	(*NotLeader)(nil),           // 7: kiln.metastore.v1.NotLeader
+	(*v1.BlockMeta)(nil),        // 8: kiln.storage.v1.BlockMeta
 }
 var file_kiln_metastore_v1_index_proto_depIdxs = []int32{
-	6, // 0: kiln.metastore.v1.AddSegmentsRequest.segments:type_name -> kiln.storage.v1.BlockMeta
+	8, // 0: kiln.metastore.v1.AddSegmentsRequest.segments:type_name -> kiln.storage.v1.BlockMeta
 	2, // 1: kiln.metastore.v1.AddSegmentsResponse.dropped:type_name -> kiln.metastore.v1.DroppedDataset
-	6, // 2: kiln.metastore.v1.FindResponse.entries:type_name -> kiln.storage.v1.BlockMeta
-	0, // 3: kiln.metastore.v1.IndexService.AddSegments:input_type -> kiln.metastore.v1.AddSegmentsRequest
-	3, // 4: kiln.metastore.v1.IndexService.Find:input_type -> kiln.metastore.v1.FindRequest
-	3, // 5: kiln.metastore.v1.IndexPagesService.FindPages:input_type -> kiln.metastore.v1.FindRequest
-	1, // 6: kiln.metastore.v1.IndexService.AddSegments:output_type -> kiln.metastore.v1.AddSegmentsResponse
-	4, // 7: kiln.metastore.v1.IndexService.Find:output_type -> kiln.metastore.v1.FindResponse
-	4, // 8: kiln.metastore.v1.IndexPagesService.FindPages:output_type -> kiln.metastore.v1.FindResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8, // 2: kiln.metastore.v1.FindResponse.entries:type_name -> kiln.storage.v1.BlockMeta
+	3, // 3: kiln.metastore.v1.FindPagesRequest.find:type_name -> kiln.metastore.v1.FindRequest
+	4, // 4: kiln.metastore.v1.FindPagesResponse.page:type_name -> kiln.metastore.v1.FindResponse
+	0, // 5: kiln.metastore.v1.IndexService.AddSegments:input_type -> kiln.metastore.v1.AddSegmentsRequest
+	3, // 6: kiln.metastore.v1.IndexService.Find:input_type -> kiln.metastore.v1.FindRequest
+	5, // 7: kiln.metastore.v1.IndexPagesService.FindPages:input_type -> kiln.metastore.v1.FindPagesRequest
+	1, // 8: kiln.metastore.v1.IndexService.AddSegments:output_type -> kiln.metastore.v1.AddSegmentsResponse
+	4, // 9: kiln.metastore.v1.IndexService.Find:output_type -> kiln.metastore.v1.FindResponse
+	6, // 10: kiln.metastore.v1.IndexPagesService.FindPages:output_type -> kiln.metastore.v1.FindPagesResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_kiln_metastore_v1_index_proto_init() }
@@ -436,7 +533,7 @@ func file_kiln_metastore_v1_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kiln_metastore_v1_index_proto_rawDesc), len(file_kiln_metastore_v1_index_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

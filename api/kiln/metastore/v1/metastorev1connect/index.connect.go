@@ -149,7 +149,7 @@ func (UnimplementedIndexServiceHandler) Find(context.Context, *connect.Request[v
 // IndexPagesServiceClient is a client for the kiln.metastore.v1.IndexPagesService service.
 type IndexPagesServiceClient interface {
 	// FindPages is Find whose answer comes in messages of bounded size, all of them of one view.
-	FindPages(context.Context, *connect.Request[v1.FindRequest]) (*connect.ServerStreamForClient[v1.FindResponse], error)
+	FindPages(context.Context, *connect.Request[v1.FindPagesRequest]) (*connect.ServerStreamForClient[v1.FindPagesResponse], error)
 }
 
 // NewIndexPagesServiceClient constructs a client for the kiln.metastore.v1.IndexPagesService
@@ -163,7 +163,7 @@ func NewIndexPagesServiceClient(httpClient connect.HTTPClient, baseURL string, o
 	baseURL = strings.TrimRight(baseURL, "/")
 	indexPagesServiceMethods := v1.File_kiln_metastore_v1_index_proto.Services().ByName("IndexPagesService").Methods()
 	return &indexPagesServiceClient{
-		findPages: connect.NewClient[v1.FindRequest, v1.FindResponse](
+		findPages: connect.NewClient[v1.FindPagesRequest, v1.FindPagesResponse](
 			httpClient,
 			baseURL+IndexPagesServiceFindPagesProcedure,
 			connect.WithSchema(indexPagesServiceMethods.ByName("FindPages")),
@@ -174,18 +174,18 @@ func NewIndexPagesServiceClient(httpClient connect.HTTPClient, baseURL string, o
 
 // indexPagesServiceClient implements IndexPagesServiceClient.
 type indexPagesServiceClient struct {
-	findPages *connect.Client[v1.FindRequest, v1.FindResponse]
+	findPages *connect.Client[v1.FindPagesRequest, v1.FindPagesResponse]
 }
 
 // FindPages calls kiln.metastore.v1.IndexPagesService.FindPages.
-func (c *indexPagesServiceClient) FindPages(ctx context.Context, req *connect.Request[v1.FindRequest]) (*connect.ServerStreamForClient[v1.FindResponse], error) {
+func (c *indexPagesServiceClient) FindPages(ctx context.Context, req *connect.Request[v1.FindPagesRequest]) (*connect.ServerStreamForClient[v1.FindPagesResponse], error) {
 	return c.findPages.CallServerStream(ctx, req)
 }
 
 // IndexPagesServiceHandler is an implementation of the kiln.metastore.v1.IndexPagesService service.
 type IndexPagesServiceHandler interface {
 	// FindPages is Find whose answer comes in messages of bounded size, all of them of one view.
-	FindPages(context.Context, *connect.Request[v1.FindRequest], *connect.ServerStream[v1.FindResponse]) error
+	FindPages(context.Context, *connect.Request[v1.FindPagesRequest], *connect.ServerStream[v1.FindPagesResponse]) error
 }
 
 // NewIndexPagesServiceHandler builds an HTTP handler from the service implementation. It returns
@@ -214,6 +214,6 @@ func NewIndexPagesServiceHandler(svc IndexPagesServiceHandler, opts ...connect.H
 // UnimplementedIndexPagesServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedIndexPagesServiceHandler struct{}
 
-func (UnimplementedIndexPagesServiceHandler) FindPages(context.Context, *connect.Request[v1.FindRequest], *connect.ServerStream[v1.FindResponse]) error {
+func (UnimplementedIndexPagesServiceHandler) FindPages(context.Context, *connect.Request[v1.FindPagesRequest], *connect.ServerStream[v1.FindPagesResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("kiln.metastore.v1.IndexPagesService.FindPages is not implemented"))
 }
