@@ -14,18 +14,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
-	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
-	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
-	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
-	"github.com/kilndb/kiln/api/kiln/query/v1/queryv1connect"
 	"github.com/kilndb/kiln/api/kiln/segmentwriter/v1/segmentwriterv1connect"
 	"github.com/kilndb/kiln/compactionworker"
 	"github.com/kilndb/kiln/distributor"
@@ -35,8 +29,6 @@ import (
 	"github.com/kilndb/kiln/node/overrides"
 	"github.com/kilndb/kiln/objstore"
 	"github.com/kilndb/kiln/objstore/retried"
-	"github.com/kilndb/kiln/querybackend"
-	querybackendclient "github.com/kilndb/kiln/querybackend/client"
 	"github.com/kilndb/kiln/queryfrontend"
 	"github.com/kilndb/kiln/segmentwriter"
 	segmentwriterclient "github.com/kilndb/kiln/segmentwriter/client"
@@ -131,16 +123,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		}
 		n.group.Add("metastore", m)
 		n.ready = append(n.ready, check{"metastore", m.Ready})
-		n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
-		n.serveInternal(metastorev1connect.NewIndexPagesServiceHandler(m.IndexPages()))
-		n.serveInternal(metastorev1connect.NewMembershipServiceHandler(m.Membership()))
-		n.serveBucket(m)
-		n.serveInternal(adminv1connect.NewStateServiceHandler(m.State()))
-		path, handler := metastorev1connect.NewMembershipWatchServiceHandler(m.MembershipWatch())
-		n.serveInternal(path, endWith(closing, handler))
-		path, handler = compactionv1connect.NewWorkerServiceHandler(m.Workers())
-		n.serveInternal(path, handler)
-		n.serveInternal(compactionv1connect.WorkerServicePollProcedure, endWith(closing, handler))
+		n.serveMetastore(m, closing)
 	} else {
 		store = metastoreclient.New(cfg.Metastore, n.client)
 	}
@@ -174,13 +157,7 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		if err != nil {
 			return nil, err
 		}
-		path, handler := d.RPC(func(more ...connect.HandlerOption) (string, http.Handler) {
-			return pushv1connect.NewPusherServiceHandler(d, append(more, n.recovered())...)
-		})
-		n.public.Handle(path, n.door(handler))
-		n.public.Handle("/ingest", n.door(d.Guard(d.Ingest())))
-		n.public.Handle("/pyroscope/ingest", n.door(d.Guard(d.Ingest())))
-		n.serveOTLP(d)
+		n.servePushes(d)
 		if cfg.SelfProfile {
 			n.group.Add("selfprofile", n.profileItself(d))
 		}
@@ -193,25 +170,8 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		n.group.Add("compactionworker", w)
 	}
 
-	// Reading: frontends plan, backends read, and share the work of a large plan with each other.
-	var here *querybackend.Backend
-	var backend queryv1connect.QueryBackendServiceClient = querybackendclient.New(n.client, func(address string) queryv1connect.QueryBackendServiceClient {
-		if here == nil || address != self.GetAddress() {
-			return nil
-		}
-		return here
-	}, func() []string { return members.addresses(QueryBackend) })
-	if cfg.plays(QueryBackend) {
-		reading := querybackend.DefaultConfig()
-		if !cfg.alone() {
-			reading.Children = backend
-		}
-		here = querybackend.New(reading, bucket, n.log("querybackend"), n.reg)
-		n.serveInternal(queryv1connect.NewQueryBackendServiceHandler(here))
-		if cfg.alone() {
-			backend = here
-		}
-	}
+	// Reading: frontends plan, backends read.
+	backend := n.openBackend(bucket, self, members)
 	if cfg.plays(QueryFrontend) {
 		f := queryfrontend.New(queryfrontend.Config{Limits: n.limits.Limits, LeafBytes: cfg.LeafBytes}, store, backend, n.log("queryfrontend"), n.reg)
 		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.questionOptions()...)

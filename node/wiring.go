@@ -9,21 +9,21 @@ import (
 	"os"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+	"github.com/kilndb/kiln/api/kiln/query/v1/queryv1connect"
 	"github.com/kilndb/kiln/compactionworker"
 	"github.com/kilndb/kiln/distributor"
-	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/internal/service"
 	"github.com/kilndb/kiln/metastore"
 	"github.com/kilndb/kiln/node/selfprofile"
 	"github.com/kilndb/kiln/objstore"
 	"github.com/kilndb/kiln/objstore/metered"
 	"github.com/kilndb/kiln/objstore/open"
+	"github.com/kilndb/kiln/querybackend"
+	querybackendclient "github.com/kilndb/kiln/querybackend/client"
 	"github.com/kilndb/kiln/segmentwriter"
 	"github.com/kilndb/kiln/tenant"
 )
@@ -47,35 +47,6 @@ type localMetastore struct {
 	compactionv1connect.JobServiceHandler
 	adminv1connect.DeletionServiceHandler
 	adminv1connect.ClusterServiceHandler
-}
-
-// serveOTLP adds what OpenTelemetry's exporters call.
-func (n *Node) serveOTLP(d *distributor.Distributor) {
-	n.public.Handle(otlp.Path, n.door(d.Guard(d.OTLP())))
-	path, handler := d.RPC(func(more ...connect.HandlerOption) (string, http.Handler) {
-		return d.OTLP().GRPC(append(more, n.recovered())...)
-	})
-	n.public.Handle(path, n.door(handler))
-}
-
-// serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.
-func (n *Node) serveJobs(store metastoreClient) {
-	path, handler := compactionv1connect.NewJobServiceHandler(store, n.questionOptions()...)
-	if n.cfg.plays(QueryFrontend) {
-		n.public.Handle(path, n.question(handler))
-	}
-	if n.cfg.plays(Metastore) && !(n.cfg.plays(QueryFrontend) && n.internal == n.public) {
-		n.internal.Handle(path, handler)
-	}
-}
-
-// serveBucket shows the whole index to those who compare it with the bucket: to operators, and not to one tenant of many.
-func (n *Node) serveBucket(m *metastore.Metastore) {
-	path, handler := metastorev1connect.NewBucketServiceHandler(m.Bucket(), n.questionOptions()...)
-	n.internal.Handle(path, handler)
-	if n.internal != n.public && !n.cfg.MultiTenant {
-		n.public.Handle(path, handler)
-	}
 }
 
 // listen opens the doors, so that a port that is taken is known before anything else is opened.
@@ -190,6 +161,31 @@ func (n *Node) openMetastore(bucket objstore.Bucket) (*metastore.Metastore, erro
 		}
 	}
 	return metastore.Open(cfg, bucket, n.log("metastore"), n.reg)
+}
+
+// openBackend opens this process's query-backend, if it plays one, and returns what asks all there are: they share the work of a
+// large plan, and the one in this process is called directly.
+func (n *Node) openBackend(bucket objstore.Bucket, self *metastorev1.Member, members *members) queryv1connect.QueryBackendServiceClient {
+	var here *querybackend.Backend
+	all := querybackendclient.New(n.client, func(address string) queryv1connect.QueryBackendServiceClient {
+		if here == nil || address != self.GetAddress() {
+			return nil
+		}
+		return here
+	}, func() []string { return members.addresses(QueryBackend) })
+	if !n.cfg.plays(QueryBackend) {
+		return all
+	}
+	reading := querybackend.DefaultConfig()
+	if !n.cfg.alone() {
+		reading.Children = all
+	}
+	here = querybackend.New(reading, bucket, n.log("querybackend"), n.reg)
+	n.serveInternal(queryv1connect.NewQueryBackendServiceHandler(here))
+	if n.cfg.alone() {
+		return here
+	}
+	return all
 }
 
 func (n *Node) distributorConfig(m *members) distributor.Config {

@@ -1,0 +1,83 @@
+package node
+
+import (
+	"context"
+	"net/http"
+
+	"connectrpc.com/connect"
+	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+
+	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
+	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
+	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+	"github.com/kilndb/kiln/distributor"
+	"github.com/kilndb/kiln/distributor/otlp"
+	"github.com/kilndb/kiln/metastore"
+)
+
+// serveMetastore adds what other roles ask of the metastore. Calls that wait for something to happen end with closing.
+func (n *Node) serveMetastore(m *metastore.Metastore, closing context.Context) {
+	n.serveInternal(metastorev1connect.NewIndexServiceHandler(m.Index()))
+	n.serveInternal(metastorev1connect.NewIndexPagesServiceHandler(m.IndexPages()))
+	n.serveInternal(metastorev1connect.NewMembershipServiceHandler(m.Membership()))
+	n.serveBucket(m)
+	n.serveInternal(adminv1connect.NewStateServiceHandler(m.State()))
+	path, handler := metastorev1connect.NewMembershipWatchServiceHandler(m.MembershipWatch())
+	n.serveInternal(path, endWith(closing, handler))
+	path, handler = compactionv1connect.NewWorkerServiceHandler(m.Workers())
+	n.serveInternal(path, handler)
+	n.serveInternal(compactionv1connect.WorkerServicePollProcedure, endWith(closing, handler))
+}
+
+// servePushes adds everything by which profiles come in.
+func (n *Node) servePushes(d *distributor.Distributor) {
+	path, handler := d.RPC(func(more ...connect.HandlerOption) (string, http.Handler) {
+		return pushv1connect.NewPusherServiceHandler(d, append(more, n.recovered())...)
+	})
+	n.public.Handle(path, n.door(handler))
+	n.public.Handle("/ingest", n.door(d.Guard(d.Ingest())))
+	n.public.Handle("/pyroscope/ingest", n.door(d.Guard(d.Ingest())))
+	n.serveOTLP(d)
+}
+
+// serveOTLP adds what OpenTelemetry's exporters call.
+func (n *Node) serveOTLP(d *distributor.Distributor) {
+	n.public.Handle(otlp.Path, n.door(d.Guard(d.OTLP())))
+	path, handler := d.RPC(func(more ...connect.HandlerOption) (string, http.Handler) {
+		return d.OTLP().GRPC(append(more, n.recovered())...)
+	})
+	n.public.Handle(path, n.door(handler))
+}
+
+// serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.
+func (n *Node) serveJobs(store metastoreClient) {
+	path, handler := compactionv1connect.NewJobServiceHandler(store, n.questionOptions()...)
+	if n.cfg.plays(QueryFrontend) {
+		n.public.Handle(path, n.question(handler))
+	}
+	if n.cfg.plays(Metastore) && !(n.cfg.plays(QueryFrontend) && n.internal == n.public) {
+		n.internal.Handle(path, handler)
+	}
+}
+
+// serveBucket shows the whole index to those who compare it with the bucket: to operators, and not to one tenant of many.
+func (n *Node) serveBucket(m *metastore.Metastore) {
+	path, handler := metastorev1connect.NewBucketServiceHandler(m.Bucket(), n.questionOptions()...)
+	n.internal.Handle(path, handler)
+	if n.internal != n.public && !n.cfg.MultiTenant {
+		n.public.Handle(path, handler)
+	}
+}
+
+// serveCluster shows the cluster and changes it: to other nodes where the metastore is, and to operators where they ask their
+// questions, unless that is where one tenant of many asks as well.
+func (n *Node) serveCluster(store metastoreClient) {
+	path, handler := adminv1connect.NewClusterServiceHandler(store, n.questionOptions()...)
+	public := !n.cfg.MultiTenant && (n.cfg.plays(QueryFrontend) || n.cfg.plays(Metastore))
+	if public {
+		n.public.Handle(path, n.question(handler))
+	}
+	if n.cfg.plays(Metastore) && !(public && n.internal == n.public) {
+		n.internal.Handle(path, handler)
+	}
+}
