@@ -205,7 +205,8 @@ func (f *FSM) applyDurably(logs []*raft.Log, results []any) (applied int, err er
 			f.stalled.Store(nil)
 			return applied, err
 		}
-		if f.stalled.Swap(&err) == nil {
+		stall := err // others read it while the next attempt is made
+		if f.stalled.Swap(&stall) == nil {
 			f.log.Error("state cannot be stored, trying again", "err", err)
 		}
 		select {
