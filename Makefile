@@ -26,7 +26,7 @@ test-long: ## Run the metastore's model test, simulation and group under faults 
 	KILN_GROUP_SEEDS=200 $(GO) test ./metastore -run TestAGroupIsLinearizable -timeout 60m
 
 race: ## Run the tests of packages with goroutines under the race detector
-	KILN_GROUP_SEEDS=2 $(GO) test -race $(shell cat .ci/race-packages)
+	$(GO) test -race -short $(shell cat .ci/race-packages)
 	$(GO) test -race -run 'FindsDamageLate|Concurrent' ./block
 	$(GO) test -race -skip 'TestEveryFileComesBack|TestFiveHundredPushes' ./node
 

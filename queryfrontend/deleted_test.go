@@ -320,7 +320,11 @@ func (e *erasing) stored(a objstore.Attributes, count map[string]int) {
 // Whatever is pushed, deleted and merged in whatever order: every answer is that of the profiles which are left, from the
 // moment that a deletion returns, and in the end the bucket has these and no others.
 func TestDeletedSeriesAreInNoAnswer(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			segmentwritertest.Bubble(t, func(t *testing.T) {
 				e := &erasing{T: t, random: rand.New(rand.NewPCG(seed, 5)), store: querybackendtest.New()}
