@@ -5,8 +5,8 @@ GO    ?= go
 TOOL   = GOWORK=off $(GO) tool -modfile=tools/go.mod
 ALL    = ./... ./api/...
 DATA  ?= data
-# Long random tests of code without goroutines: the race detector has nothing to find there.
-PURE   = TestTheMachineIsItsModel|TestSimulation|TestRollups|TestDeletedSeriesAreInNoAnswer
+# Long tests of answers and of memory: the race detector finds nothing there that it does not find elsewhere.
+LONG   = TestTheMachineIsItsModel|TestSimulation|TestRollups|TestDeletedSeriesAreInNoAnswer|TestEveryFileComesBack|TestFiveHundredPushes|TestHostile
 
 .DEFAULT_GOAL := help
 
@@ -28,9 +28,8 @@ test-long: ## Run the metastore's model test, simulation and group under faults 
 	KILN_GROUP_SEEDS=200 $(GO) test ./metastore -run TestAGroupIsLinearizable -timeout 60m
 
 race: ## Run the tests of packages with goroutines under the race detector
-	$(GO) test -race -short -skip '$(PURE)' $(shell cat .ci/race-packages)
+	$(GO) test -race -short -skip '$(LONG)' ./node $(shell cat .ci/race-packages)
 	$(GO) test -race -run 'FindsDamageLate|Concurrent' ./block
-	$(GO) test -race -skip 'TestEveryFileComesBack|TestFiveHundredPushes' ./node
 
 bench: ## Measure the budgets of docs/benchmarks.md, as ratios
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./benchmarks/block ./benchmarks/ingest
