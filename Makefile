@@ -5,8 +5,8 @@ GO    ?= go
 TOOL   = GOWORK=off $(GO) tool -modfile=tools/go.mod
 ALL    = ./... ./api/...
 DATA  ?= data
-# Long tests of answers and of memory: the race detector finds nothing there that it does not find elsewhere.
-LONG   = TestTheMachineIsItsModel|TestSimulation|TestRollups|TestDeletedSeriesAreInNoAnswer|TestEveryFileComesBack|TestFiveHundredPushes|TestHostile
+# Long tests of answers, of memory and of damaged input: the race detector finds nothing there that it does not find elsewhere.
+LONG   = TestTheMachineIsItsModel|TestSimulation|TestRollups|TestDeletedSeriesAreInNoAnswer|TestEveryFile|TestFiveHundredPushes|TestHostile|TestGunzip|TestSelect|TestMessagesAreBounded|TestCorpus
 
 .DEFAULT_GOAL := help
 

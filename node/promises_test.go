@@ -20,7 +20,11 @@ import (
 func TestReadYourWrites(t *testing.T) {
 	n := nodetest.New(t).Whole(func(cfg *node.Config) { cfg.CompactAfter = 100 * time.Millisecond })
 	base := oracle.Parse(corpus.Get("regexp-mutex-1").Gzipped)
-	const writers, rounds = 8, 125
+	const writers = 8
+	rounds := 125
+	if testing.Short() {
+		rounds = 25
+	}
 	var group sync.WaitGroup
 	for w := range writers {
 		group.Go(func() {
@@ -34,7 +38,7 @@ func TestReadYourWrites(t *testing.T) {
 					return
 				}
 				want += oracle.Sum("delay", p).Total
-				s := scope{selector: fmt.Sprintf(`{service_name=%q}`, service), start: start.UnixMilli(), end: start.UnixMilli() + rounds}
+				s := scope{selector: fmt.Sprintf(`{service_name=%q}`, service), start: start.UnixMilli(), end: start.UnixMilli() + int64(rounds)}
 				if got := flameTotal(t, n, s, typeID("mutex", p, 1)); got != want {
 					t.Errorf("%s is stale after push %d: total %d, want %d", service, round, got, want)
 					return

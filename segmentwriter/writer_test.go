@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -485,30 +486,33 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 }
 
 func TestStoppingAnswersEverythingAndTakesNothingNew(t *testing.T) {
-	cfg := Config()
-	cfg.Linger = time.Hour
-	w := Open(t, cfg)
-	hold := w.Bucket.Hold(objstoretest.BeforePut)
-	gathered := start(t, w, "acme", 1)
-	stopped := make(chan struct{})
-	go func() { w.Stop(); close(stopped) }()
-	<-hold.Reached()                       // stopping cuts what lingers
-	for _, shard := range []uint32{1, 2} { // one that exists and one that does not
-		_, err := w.Append(t.Context(), "acme", shard, series, profile.NewID(), small(2))
-		wantCode(t, err, connect.CodeUnavailable)
-		wantRefused(t, err, "stopping")
-	}
-	select {
-	case <-stopped:
-		t.Error("stopped before what is in flight has landed")
-	default:
-	}
-	hold.Release()
-	if err := gathered(); err != nil {
-		t.Error(err)
-	}
-	<-stopped
-	wantStored(t, w, "acme", 1)
+	Bubble(t, func(t *testing.T) {
+		cfg := Config()
+		cfg.Linger = time.Hour
+		w := Open(t, cfg)
+		hold := w.Bucket.Hold(objstoretest.BeforePut)
+		gathered := start(t, w, "acme", 1)
+		stopped := make(chan struct{})
+		go func() { w.Stop(); close(stopped) }()
+		<-hold.Reached()                       // stopping cuts what lingers
+		synctest.Wait()                        // and then closes: what came between was taken, as while it drains
+		for _, shard := range []uint32{1, 2} { // one that exists and one that does not
+			_, err := w.Append(t.Context(), "acme", shard, series, profile.NewID(), small(2))
+			wantCode(t, err, connect.CodeUnavailable)
+			wantRefused(t, err, "stopping")
+		}
+		select {
+		case <-stopped:
+			t.Error("stopped before what is in flight has landed")
+		default:
+		}
+		hold.Release()
+		if err := gathered(); err != nil {
+			t.Error(err)
+		}
+		<-stopped
+		wantStored(t, w, "acme", 1)
+	})
 }
 
 // TestDrainingEndsLingering has pushes that come while the doors close flushed at once, and all answered in time.
