@@ -8,6 +8,7 @@
 //   - A job succeeds only as a whole: every source was read and its checksums were right, every output is durable in the
 //     bucket. Otherwise it fails with a reason that names the source.
 //   - Each attempt writes objects of its own, with new ids. An object that was reported is never touched again.
+//   - A small source takes one request of the bucket, whatever is read of it.
 //   - It stops working on a job whose lease it lost.
 //   - Memory: a job takes no more than Config.Memory, whatever its sources, or fails with block.ErrBudget; an output beyond
 //     Config.MemoryBuffer goes to a temporary file, and one beyond Config.MaxOutput fails its job.

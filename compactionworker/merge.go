@@ -14,7 +14,6 @@ import (
 	compactionv1 "github.com/kilndb/kiln/api/kiln/compaction/v1"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block"
-	"github.com/kilndb/kiln/objstore"
 )
 
 // discardTimeout bounds the removal of what a failed attempt has uploaded.
@@ -25,6 +24,8 @@ type merge struct {
 	worker  *Worker
 	job     *compactionv1.Assignment
 	outputs []*storagev1.BlockMeta // uploaded
+	// budget is the memory that the merge of a tenant may take: what small sources do not.
+	budget int64
 }
 
 // run reads the sources and uploads the outputs, one per tenant of whom anything is left.
@@ -55,9 +56,13 @@ func (m *merge) open() ([]*block.Reader, error) {
 	if len(m.job.GetSources()) == 0 {
 		return nil, errors.New("job has no sources")
 	}
+	m.budget = m.worker.cfg.Memory - m.worker.cfg.MemoryBuffer
+	room := m.budget / smallShare
 	var sources []*block.Reader
 	for _, meta := range m.job.GetSources() {
-		r, err := block.Open(objstore.Object(m.worker.bucket, block.Key(meta), int64(meta.GetSize())), meta)
+		src, held := m.worker.source(meta, room)
+		room, m.budget = room-held, m.budget-held
+		r, err := block.Open(src, meta)
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", meta.GetId(), err)
 		}
@@ -125,8 +130,7 @@ func (m *merge) level() uint32 {
 }
 
 func (m *merge) write(ctx context.Context, tenant string, sources []*block.Reader, w *block.Writer) (*storagev1.BlockMeta, error) {
-	budget := m.worker.cfg.Memory - m.worker.cfg.MemoryBuffer
-	if err := block.MergeWithin(ctx, budget, tenant, sources, w); err != nil {
+	if err := block.MergeWithin(ctx, m.budget, tenant, sources, w); err != nil {
 		w.Abort()
 		return nil, err
 	}
