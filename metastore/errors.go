@@ -28,12 +28,14 @@ func coded(err error) error {
 		return connect.NewError(connect.CodeCanceled, err)
 	case errors.Is(err, raftnode.ErrUnknownMember):
 		return connect.NewError(connect.CodeNotFound, err)
-	case errors.Is(err, raftnode.ErrUnsafe), errors.Is(err, raftnode.ErrRemoved), errors.Is(err, raftnode.ErrCluster):
+	case errors.Is(err, raftnode.ErrUnsafe):
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	case errors.Is(err, raftnode.ErrUnknown):
 		return connect.NewError(connect.CodeAborted, err)
-	case errors.Is(err, raftnode.ErrUnavailable):
+	case errors.Is(err, raftnode.ErrUnavailable): // whatever the reason: another member may serve
 		return connect.NewError(connect.CodeUnavailable, err)
+	case errors.Is(err, raftnode.ErrRemoved), errors.Is(err, raftnode.ErrCluster):
+		return connect.NewError(connect.CodeFailedPrecondition, err)
 	case errors.Is(err, index.ErrDropped):
 		return connect.NewError(connect.CodeOutOfRange, err)
 	case errors.Is(err, index.ErrExcluded):

@@ -24,6 +24,7 @@ import (
 	adminv1 "github.com/kilndb/kiln/api/kiln/admin/v1"
 	"github.com/kilndb/kiln/api/kiln/admin/v1/adminv1connect"
 	"github.com/kilndb/kiln/internal/memnet"
+	"github.com/kilndb/kiln/metastore/client"
 	"github.com/kilndb/kiln/node"
 	"github.com/kilndb/kiln/node/nodetest"
 	"github.com/kilndb/kiln/objstore/memory"
@@ -136,26 +137,96 @@ func TestWholeProcessesAreACluster(t *testing.T) {
 			askAll(nodes)
 			time.Sleep(time.Second)
 		}
-		lead := 0
-		answer, err := adminv1connect.NewClusterServiceClient(nodes[1].HTTP(), nodes[1].URL()).GetCluster(t.Context(), connect.NewRequest(&adminv1.GetClusterRequest{}))
+		answer, err := clusterAt(nodes[1]).GetCluster(t.Context(), connect.NewRequest(&adminv1.GetClusterRequest{}))
 		if err != nil {
 			t.Fatal(err)
-		}
-		for _, m := range answer.Msg.GetMembers() {
-			if m.GetLeads() {
-				if _, err := fmt.Sscanf(m.GetServiceAddress(), "kiln-%d:4040", &lead); err != nil {
-					t.Fatal(err)
-				}
-			}
 		}
 		if len(answer.Msg.GetMembers()) != 3 || len(answer.Msg.GetNodes()) != 3 {
 			t.Errorf("the cluster is %v", answer.Msg)
 		}
+		lead, _ := leaderOf(t, answer.Msg)
 		nodes[lead].Stop()
 		rest := []*nodetest.Node{nodes[(lead+1)%3], nodes[(lead+2)%3]}
 		for i := 60; i < 70; i++ {
 			pushOne(rest[i%2], i)
 			askAll(rest)
+		}
+	})
+}
+
+func clusterAt(n *nodetest.Node) adminv1connect.ClusterServiceClient {
+	return adminv1connect.NewClusterServiceClient(n.HTTP(), n.URL())
+}
+
+// leaderOf returns which of the nodes leads, and its id in the group.
+func leaderOf(t *testing.T, c *adminv1.GetClusterResponse) (lead int, id string) {
+	t.Helper()
+	for _, m := range c.GetMembers() {
+		if m.GetLeads() {
+			if _, err := fmt.Sscanf(m.GetServiceAddress(), "kiln-%d:4040", &lead); err != nil {
+				t.Fatal(err)
+			}
+			return lead, m.GetId()
+		}
+	}
+	t.Fatalf("nobody leads: %v", c)
+	return 0, ""
+}
+
+// TestCallsArePassedOnOnce removes a leader. Whoever still takes it for the leader is sent elsewhere by it, and what was passed on to a
+// node that does not lead is not passed on from there: two nodes would send it back and forth.
+func TestCallsArePassedOnOnce(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
+		cluster := nodetest.New(t)
+		cluster.Bucket = memory.New()
+		nodes := cluster.StartAll(members(t, newAuthority(t), 3)...)
+		ask := func(n *nodetest.Node, passedOn bool) (*adminv1.GetClusterResponse, error) {
+			req := connect.NewRequest(&adminv1.GetClusterRequest{})
+			if passedOn {
+				req.Header().Set(client.PassedOn, "true")
+			}
+			answer, err := clusterAt(n).GetCluster(t.Context(), req)
+			if err != nil {
+				return nil, err
+			}
+			return answer.Msg, nil
+		}
+		must := func(n *nodetest.Node) *adminv1.GetClusterResponse {
+			t.Helper()
+			c, err := ask(n, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		first, id := leaderOf(t, must(nodes[0]))
+		for i, n := range nodes {
+			if _, err := ask(n, true); i == first && err != nil || i != first && connect.CodeOf(err) != connect.CodeFailedPrecondition {
+				t.Errorf("what was passed on to node %d, where node %d leads: %v", i, first, err)
+			}
+		}
+		if _, err := clusterAt(nodes[first]).TransferLeadership(t.Context(), connect.NewRequest(&adminv1.TransferLeadershipRequest{})); err != nil {
+			t.Fatal(err)
+		}
+		second, _ := leaderOf(t, must(nodes[(first+1)%3]))
+		remove := func() error {
+			_, err := clusterAt(nodes[second]).RemoveMember(t.Context(), connect.NewRequest(&adminv1.RemoveMemberRequest{Id: id}))
+			return err
+		}
+		if err := remove(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // the removed one has noticed
+		if _, err := ask(nodes[first], true); connect.CodeOf(err) != connect.CodeUnavailable {
+			t.Errorf("what was passed on to a node that was removed: %v, want that others are asked", err)
+		}
+		if err := remove(); connect.CodeOf(err) != connect.CodeNotFound {
+			t.Errorf("removed again: %v", err)
+		}
+		for i, n := range nodes { // the removed one asks the others
+			if c := must(n); len(c.GetMembers()) != 2 {
+				t.Errorf("node %d shows %v", i, c.GetMembers())
+			}
 		}
 	})
 }

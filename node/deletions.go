@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"connectrpc.com/connect"
 
@@ -13,14 +14,10 @@ import (
 
 // serveDeletions lets people delete what is theirs where they ask their questions, and other nodes pass that on to where
 // the metastore is.
-func (n *Node) serveDeletions(store metastoreClient) {
-	if n.cfg.plays(QueryFrontend) {
-		path, handler := adminv1connect.NewDeletionServiceHandler(deletions{store}, n.questionOptions()...)
-		n.public.Handle(path, n.question(handler))
-	}
-	if n.cfg.plays(Metastore) && !(n.cfg.plays(QueryFrontend) && n.internal == n.public) {
-		n.internal.Handle(adminv1connect.NewDeletionServiceHandler(store, n.questionOptions()...))
-	}
+func (n *Node) serveDeletions(store, here metastoreClient) {
+	n.serveLed(deletions{store}, here, n.cfg.plays(QueryFrontend), func(asked metastoreClient) (string, http.Handler) {
+		return adminv1connect.NewDeletionServiceHandler(asked, n.questionOptions()...)
+	})
 }
 
 // deletions serves the deletions of a metastore that may be elsewhere, of the caller's tenant alone.

@@ -106,8 +106,8 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 	n.held = append(n.held, direct)
 	bucket := retried.New(direct, retried.DefaultConfig())
 
-	// The metastore, here or elsewhere.
-	var store metastoreClient
+	// The metastore: here is the member in this process, nil if there is none; store asks whichever leads.
+	var store, here metastoreClient
 	var group *metastorev1.GroupMember
 	if cfg.plays(Metastore) {
 		m, err := n.openMetastore(bucket)
@@ -116,10 +116,10 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		}
 		n.held = append(n.held, m)
 		group = m.GroupMember()
-		here := localMetastore{m, m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions(), m.Cluster()}
-		store = here
+		member := localMetastore{m, m.Index(), m.Membership(), m.Workers(), m.Jobs(), m.Deletions(), m.Cluster()}
+		store, here = member, member
 		if cfg.Raft.Address != "" { // another member may lead
-			store = metastoreclient.NewBeside(here, n.advertised(), n.client)
+			store = metastoreclient.NewBeside(member, n.advertised(), n.client)
 		}
 		n.group.Add("metastore", m)
 		n.ready = append(n.ready, check{"metastore", m.Ready})
@@ -177,9 +177,9 @@ func Open(ctx context.Context, cfg Config, env Env) (_ *Node, err error) {
 		path, handler := querierv1connect.NewQuerierServiceHandler(f, n.questionOptions()...)
 		n.public.Handle(path, n.question(handler))
 	}
-	n.serveJobs(store)
-	n.serveDeletions(store)
-	n.serveCluster(store)
+	n.serveJobs(store, here)
+	n.serveDeletions(store, here)
+	n.serveCluster(store, here)
 
 	// Last in, first out: the doors close before the rooms.
 	n.serveOperations()

@@ -13,6 +13,7 @@ import (
 	"github.com/kilndb/kiln/distributor"
 	"github.com/kilndb/kiln/distributor/otlp"
 	"github.com/kilndb/kiln/metastore"
+	metastoreclient "github.com/kilndb/kiln/metastore/client"
 )
 
 // serveMetastore adds what other roles ask of the metastore. Calls that wait for something to happen end with closing.
@@ -50,14 +51,39 @@ func (n *Node) serveOTLP(d *distributor.Distributor) {
 }
 
 // serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.
-func (n *Node) serveJobs(store metastoreClient) {
-	path, handler := compactionv1connect.NewJobServiceHandler(store, n.questionOptions()...)
-	if n.cfg.plays(QueryFrontend) {
-		n.public.Handle(path, n.question(handler))
+func (n *Node) serveJobs(store, here metastoreClient) {
+	n.serveLed(store, here, n.cfg.plays(QueryFrontend), func(asked metastoreClient) (string, http.Handler) {
+		return compactionv1connect.NewJobServiceHandler(asked, n.questionOptions()...)
+	})
+}
+
+// serveLed adds a service of which the leader of the metastore knows the answers: store passes calls on to it, here answers if it is the
+// member in this process, nil if there is none. It is open to other nodes where the metastore is, and to people if it is public.
+func (n *Node) serveLed(store, here metastoreClient, public bool, service func(asked metastoreClient) (string, http.Handler)) {
+	path, onward := service(store)
+	if public && (here == nil || n.internal != n.public) {
+		n.public.Handle(path, n.question(onward))
 	}
-	if n.cfg.plays(Metastore) && !(n.cfg.plays(QueryFrontend) && n.internal == n.public) {
-		n.internal.Handle(path, handler)
+	if here == nil {
+		return
 	}
+	_, local := service(here)
+	if public && n.internal == n.public {
+		onward = n.question(onward)
+	}
+	n.internal.Handle(path, passedOn(local, onward))
+}
+
+// passedOn serves calls that another node has passed on to this one by local: passed on again, they could go back and forth between two
+// nodes of which each takes the other for the leader's.
+func passedOn(local, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(metastoreclient.PassedOn) != "" {
+			local.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
 }
 
 // serveBucket shows the whole index to those who compare it with the bucket: to operators, and not to one tenant of many.
@@ -71,13 +97,9 @@ func (n *Node) serveBucket(m *metastore.Metastore) {
 
 // serveCluster shows the cluster and changes it: to other nodes where the metastore is, and to operators where they ask their
 // questions, unless that is where one tenant of many asks as well.
-func (n *Node) serveCluster(store metastoreClient) {
-	path, handler := adminv1connect.NewClusterServiceHandler(store, n.questionOptions()...)
-	public := !n.cfg.MultiTenant && (n.cfg.plays(QueryFrontend) || n.cfg.plays(Metastore))
-	if public {
-		n.public.Handle(path, n.question(handler))
-	}
-	if n.cfg.plays(Metastore) && !(public && n.internal == n.public) {
-		n.internal.Handle(path, handler)
-	}
+func (n *Node) serveCluster(store, here metastoreClient) {
+	public := !n.cfg.MultiTenant && (n.cfg.plays(QueryFrontend) || here != nil)
+	n.serveLed(store, here, public, func(asked metastoreClient) (string, http.Handler) {
+		return adminv1connect.NewClusterServiceHandler(asked, n.questionOptions()...)
+	})
 }

@@ -23,6 +23,10 @@ import (
 // GiveUp is how long a call without a deadline is repeated.
 const GiveUp = 30 * time.Second
 
+// PassedOn is the header of every call that a Client makes to another process. A process that passes on to the leader what it is asked
+// must not pass on what has it: two that take each other for the leader's would send a call back and forth for ever.
+const PassedOn = "Kiln-Passed-On"
+
 // The pauses between attempts double from the first to the last, each with jitter. An election takes about as long as
 // the last of them.
 const (
@@ -249,7 +253,9 @@ func attempt[Req, Res any](ctx context.Context, c *Client, req *connect.Request[
 		return nil, "", err
 	}
 	// A request is for one call; and the headers of who asks here are not the metastore's business.
-	answer, err = on(c.remote(address))(ctx, connect.NewRequest(req.Msg))
+	once := connect.NewRequest(req.Msg)
+	once.Header().Set(PassedOn, "true")
+	answer, err = on(c.remote(address))(ctx, once)
 	return answer, address, err
 }
 
