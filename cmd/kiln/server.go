@@ -64,6 +64,7 @@ func (c *serverCommand) Run(ctx context.Context) error {
 		return err
 	}
 	relax()
+	useHugePages()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
