@@ -31,7 +31,7 @@ import (
 )
 
 // mostPushes is as many as a test makes: they are a millisecond apart.
-const mostPushes = 2000
+const mostPushes = 10_000
 
 // pushes are numbered profiles, and what was said of each.
 type pushes struct {
@@ -78,6 +78,17 @@ func (x *pushes) send(client pushv1connect.PusherServiceClient, i int) int64 {
 	}
 	x.acked[i].Store(true)
 	return x.acks.Add(1)
+}
+
+// waitAcked waits until that many more pushes are acknowledged.
+func (x *pushes) waitAcked(t *testing.T, more int64) {
+	t.Helper()
+	want := x.acks.Load() + more
+	for deadline := time.Now().Add(30 * time.Second); x.acks.Load() < want; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d pushes are acknowledged, want %d", x.acks.Load(), want)
+		}
+	}
 }
 
 // verify wants every acknowledged push to be there exactly once, and every other one at most once.
@@ -128,7 +139,7 @@ func pusher(url string) pushv1connect.PusherServiceClient {
 // TestKillDuringPushes kills the server among 2,000 concurrent pushes and wants every acknowledged one to be
 // there exactly once after a restart, still after compaction, and after the metastore was lost and rebuilt from the bucket.
 func TestKillDuringPushes(t *testing.T) {
-	const n = mostPushes
+	const n = 2000
 	dir := t.TempDir()
 	p := serve(t, "--data-dir", dir, "--compact-after", "200ms")
 	x, client := newPushes(n), pusher(p.url)
