@@ -31,6 +31,7 @@ import (
 	"github.com/kilndb/kiln/profile/corpus"
 	"github.com/kilndb/kiln/profile/oracle"
 	"github.com/kilndb/kiln/segmentwriter/segmentwritertest"
+	"github.com/kilndb/kiln/tenant"
 )
 
 // authority issues certificates.
@@ -226,6 +227,38 @@ func TestCallsArePassedOnOnce(t *testing.T) {
 		for i, n := range nodes { // the removed one asks the others
 			if c := must(n); len(c.GetMembers()) != 2 {
 				t.Errorf("node %d shows %v", i, c.GetMembers())
+			}
+		}
+	})
+}
+
+// TestATenantDeletesAtAnyMember asks each of three, of which one leads. That a call was passed on, as anybody may say, opens nothing to
+// another tenant.
+func TestATenantDeletesAtAnyMember(t *testing.T) {
+	segmentwritertest.Bubble(t, func(t *testing.T) {
+		cluster := nodetest.New(t)
+		cluster.Bucket = memory.New()
+		cfgs := members(t, newAuthority(t), 3)
+		for i := range cfgs {
+			cfgs[i].MultiTenant = true
+		}
+		nodes := cluster.StartAll(cfgs...)
+		for i, n := range nodes {
+			for _, service := range []string{"shop", "till"} {
+				if _, err := n.Deletions("red").Delete(t.Context(), connect.NewRequest(&adminv1.DeleteRequest{Service: &service})); err != nil {
+					t.Errorf("asked of node %d: %v", i, err)
+				}
+			}
+			all, err := n.Deletions("red").ListDeletions(t.Context(), connect.NewRequest(&adminv1.ListDeletionsRequest{}))
+			if err != nil || len(all.Msg.GetDeletions()) != 2*(i+1) {
+				t.Errorf("node %d shows %v, %v", i, all, err)
+			}
+			for id, want := range map[tenant.ID]connect.Code{"": connect.CodeUnauthenticated, "blue": connect.CodePermissionDenied} {
+				req := connect.NewRequest(&adminv1.DeleteRequest{Tenant: "red"})
+				req.Header().Set(client.PassedOn, "true")
+				if _, err := n.Deletions(id).Delete(t.Context(), req); connect.CodeOf(err) != want {
+					t.Errorf("tenant %q deletes of another at node %d: %v", id, i, err)
+				}
 			}
 		}
 	})

@@ -15,9 +15,11 @@ import (
 // serveDeletions lets people delete what is theirs where they ask their questions, and other nodes pass that on to where
 // the metastore is.
 func (n *Node) serveDeletions(store, here metastoreClient) {
-	n.serveLed(deletions{store}, here, n.cfg.plays(QueryFrontend), func(asked metastoreClient) (string, http.Handler) {
+	all := func(asked metastoreClient) (string, http.Handler) {
 		return adminv1connect.NewDeletionServiceHandler(asked, n.questionOptions()...)
-	})
+	}
+	own := func(asked metastoreClient) (string, http.Handler) { return all(deletions{asked}) }
+	n.serveLed(store, here, n.cfg.plays(QueryFrontend), own, all)
 }
 
 // deletions serves the deletions of a metastore that may be elsewhere, of the caller's tenant alone.

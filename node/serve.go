@@ -52,31 +52,37 @@ func (n *Node) serveOTLP(d *distributor.Distributor) {
 
 // serveJobs shows compaction: to people where they ask their questions, to other nodes where the metastore is.
 func (n *Node) serveJobs(store, here metastoreClient) {
-	n.serveLed(store, here, n.cfg.plays(QueryFrontend), func(asked metastoreClient) (string, http.Handler) {
+	jobs := func(asked metastoreClient) (string, http.Handler) {
 		return compactionv1connect.NewJobServiceHandler(asked, n.questionOptions()...)
-	})
+	}
+	n.serveLed(store, here, n.cfg.plays(QueryFrontend), jobs, jobs)
 }
+
+// led makes the handler of a service that asks a metastore.
+type led func(asked metastoreClient) (path string, handler http.Handler)
 
 // serveLed adds a service of which the leader of the metastore knows the answers: store passes calls on to it, here answers if it is the
-// member in this process, nil if there is none. It is open to other nodes where the metastore is, and to people if it is public.
-func (n *Node) serveLed(store, here metastoreClient, public bool, service func(asked metastoreClient) (string, http.Handler)) {
-	path, onward := service(store)
-	if public && (here == nil || n.internal != n.public) {
-		n.public.Handle(path, n.question(onward))
+// member in this process, nil if there is none. It is open to people, as they may have it, if it is public, and to other nodes where
+// the metastore is. Where both come to one door, other nodes are let in as people are: anybody may say that a call was passed on.
+func (n *Node) serveLed(store, here metastoreClient, public bool, people, nodes led) {
+	shared := public && n.internal == n.public
+	if public {
+		path, handler := people(store)
+		if shared && here != nil {
+			handler = passedOn(people, here, handler)
+		}
+		n.public.Handle(path, n.question(handler))
 	}
-	if here == nil {
-		return
+	if here != nil && !shared {
+		path, handler := nodes(store)
+		n.internal.Handle(path, passedOn(nodes, here, handler))
 	}
-	_, local := service(here)
-	if public && n.internal == n.public {
-		onward = n.question(onward)
-	}
-	n.internal.Handle(path, passedOn(local, onward))
 }
 
-// passedOn serves calls that another node has passed on to this one by local: passed on again, they could go back and forth between two
-// nodes of which each takes the other for the leader's.
-func passedOn(local, others http.Handler) http.Handler {
+// passedOn serves calls that another node has passed on to this one by the member that is here, and all others by others: passed on
+// again, they could go back and forth between two nodes of which each takes the other for the leader's.
+func passedOn(service led, here metastoreClient, others http.Handler) http.Handler {
+	_, local := service(here)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get(metastoreclient.PassedOn) != "" {
 			local.ServeHTTP(w, r)
@@ -99,7 +105,8 @@ func (n *Node) serveBucket(m *metastore.Metastore) {
 // questions, unless that is where one tenant of many asks as well.
 func (n *Node) serveCluster(store, here metastoreClient) {
 	public := !n.cfg.MultiTenant && (n.cfg.plays(QueryFrontend) || here != nil)
-	n.serveLed(store, here, public, func(asked metastoreClient) (string, http.Handler) {
+	cluster := func(asked metastoreClient) (string, http.Handler) {
 		return adminv1connect.NewClusterServiceHandler(asked, n.questionOptions()...)
-	})
+	}
+	n.serveLed(store, here, public, cluster, cluster)
 }

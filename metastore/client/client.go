@@ -18,6 +18,7 @@ import (
 	"github.com/kilndb/kiln/api/kiln/compaction/v1/compactionv1connect"
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
+	"github.com/kilndb/kiln/tenant"
 )
 
 // GiveUp is how long a call without a deadline is repeated.
@@ -252,9 +253,13 @@ func attempt[Req, Res any](ctx context.Context, c *Client, req *connect.Request[
 	if address, err = c.pick(ctx); err != nil {
 		return nil, "", err
 	}
-	// A request is for one call; and the headers of who asks here are not the metastore's business.
+	// A request is for one call; and the headers of who asks here are not the metastore's business, but for the tenant where it is
+	// behind the door of tenants.
 	once := connect.NewRequest(req.Msg)
 	once.Header().Set(PassedOn, "true")
+	if id, ok := tenant.FromContext(ctx); ok {
+		once.Header().Set(tenant.Header, string(id))
+	}
 	answer, err = on(c.remote(address))(ctx, once)
 	return answer, address, err
 }
