@@ -230,11 +230,7 @@ func TestJobsHaveABudget(t *testing.T) {
 	if err := bucket.Put(t.Context(), block.Key(meta), b); err != nil {
 		t.Fatal(err)
 	}
-	cfg := DefaultConfig("worker")
-	w, err := New(cfg, objstoretest.NewFaulty(bucket), nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := newWorker(t, bucket)
 	job := &compactionv1.Assignment{Sources: []*storagev1.BlockMeta{meta}}
 	if err := (&merge{worker: w, job: job}).run(t.Context()); err != nil {
 		t.Errorf("the default: %v", err)

@@ -19,7 +19,7 @@ const (
 	lowSpan = 30 * time.Second
 )
 
-func lowProfiles() []workload.Sent { return workload.Perturbed(lowRate * 30) }
+func lowProfiles() []workload.Sent { return workload.Perturbed(lowRate * int(lowSpan/time.Second)) }
 
 // paced gunzips a profile when it is due and sleeps until the next one is. It finds its caches cold, as a server does.
 func paced() {

@@ -22,14 +22,19 @@ type heap struct {
 // useHugePages asks Linux to back the heap with huge pages, now and whenever it has grown, where the system leaves that to programs: see
 // decision 29.
 func useHugePages() {
-	mode, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
-	if err != nil || !bytes.Contains(mode, []byte("[madvise]")) {
+	if !leftToPrograms() {
 		return
 	}
 	h := &heap{}
 	h.begin = uintptr(unsafe.Pointer(h)) &^ (arena - 1)
 	grow()
 	h.ask()
+}
+
+// leftToPrograms says whether the system uses huge pages where a program asks for them, and only there.
+func leftToPrograms() bool {
+	mode, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
+	return err == nil && bytes.Contains(mode, []byte("[madvise]"))
 }
 
 // grow has the heap take up an arena that it need not ask for later. No memory is touched.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"runtime"
@@ -30,7 +29,7 @@ func askedFor(t *testing.T, pid int) (all [][2]uintptr) {
 
 func skipUnlessAsked(t *testing.T) {
 	t.Helper()
-	if mode, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled"); err != nil || !bytes.Contains(mode, []byte("[madvise]")) {
+	if !leftToPrograms() {
 		t.Skip("this system does not leave huge pages to programs")
 	}
 }

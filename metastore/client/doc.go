@@ -6,7 +6,9 @@
 // without a deadline: GiveUp).
 //
 // A process that plays the metastore in a group of several has a Client beside it: calls go to its own member directly while
-// that leads, and to the leader otherwise; Find is answered by its own member in any case.
+// that leads, and to the leader otherwise; Find is answered by its own member in any case. Every call to another process bears the
+// header PassedOn, by which a process that would pass it on as well knows to answer it itself, and the tenant of the context,
+// without which a door that the metastore shares with tenants lets nobody in.
 //
 // # What is repeated
 //
