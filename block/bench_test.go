@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/kilndb/kiln/benchmarks/workload"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
 	"github.com/kilndb/kiln/profile/corpus"
@@ -44,13 +45,13 @@ func BenchmarkEncodeSegment(b *testing.B) {
 	size := len(h.segment(b, "01SIZE"))
 	w := NewWriter(io.Discard, Header{ID: "01BENCH"})
 	b.ReportAllocs()
-	start := cpuTime()
+	start := workload.CPU()
 	for b.Loop() {
 		w.Reset(io.Discard, Header{ID: "01BENCH"})
 		h.write(b, w)
 	}
 	b.ReportMetric(float64(size)/100, "B/profile")
-	b.ReportMetric(float64((cpuTime()-start).Microseconds())/float64(b.N)/100, "cpu-us/profile")
+	b.ReportMetric(float64((workload.CPU()-start).Microseconds())/float64(b.N)/100, "cpu-us/profile")
 }
 
 func BenchmarkScan(b *testing.B) {
@@ -85,7 +86,7 @@ func BenchmarkScan(b *testing.B) {
 			scans = append(scans, scan{s, make([]int64, len(stack.Parents)), rows.SampleCount})
 		}
 	}
-	total, start := 0, cpuTime()
+	total, start := 0, workload.CPU()
 	for b.Loop() {
 		for _, sc := range scans {
 			sc.s.page.number = -1 // inflate again, as the first scan would
@@ -95,7 +96,7 @@ func BenchmarkScan(b *testing.B) {
 			total += sc.rows
 		}
 	}
-	b.ReportMetric(float64(total)/(cpuTime()-start).Seconds()/1e6, "Msamples/cpu-s")
+	b.ReportMetric(float64(total)/(workload.CPU()-start).Seconds()/1e6, "Msamples/cpu-s")
 }
 
 func BenchmarkMerge(b *testing.B) {
@@ -118,7 +119,7 @@ func BenchmarkMerge(b *testing.B) {
 				stored += len(o)
 			}
 			b.ReportAllocs()
-			start := cpuTime()
+			start := workload.CPU()
 			for b.Loop() {
 				var readers []*Reader
 				for _, o := range c.objects {
@@ -132,7 +133,7 @@ func BenchmarkMerge(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			cpu := (cpuTime() - start).Seconds()
+			cpu := (workload.CPU() - start).Seconds()
 			b.ReportMetric(float64(size)*float64(b.N)/cpu/1e6, "inflated-MB/cpu-s")
 			b.ReportMetric(float64(stored)*float64(b.N)/cpu/1e6, "stored-MB/cpu-s")
 		})
@@ -149,7 +150,7 @@ func BenchmarkTable(b *testing.B) {
 			}
 			t := newTableWriter(tableShape{types: 2})
 			b.ReportAllocs()
-			start := cpuTime()
+			start := workload.CPU()
 			var table bytes.Buffer
 			for b.Loop() {
 				table.Reset()
@@ -157,7 +158,7 @@ func BenchmarkTable(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64((cpuTime()-start).Microseconds())/float64(b.N), "cpu-us")
+			b.ReportMetric(float64((workload.CPU()-start).Microseconds())/float64(b.N), "cpu-us")
 			b.ReportMetric(float64(table.Len()), "B")
 		})
 	}
@@ -176,9 +177,9 @@ func BenchmarkMergeTiny(b *testing.B) {
 		}
 		segments = append(segments, h.segment(b, fmt.Sprint(s)))
 	}
-	start := cpuTime()
+	start := workload.CPU()
 	for b.Loop() {
 		merge(b, "acme", 1, segments...)
 	}
-	b.ReportMetric(float64((cpuTime()-start).Microseconds())/float64(b.N)/services/4, "cpu-us/profile")
+	b.ReportMetric(float64((workload.CPU()-start).Microseconds())/float64(b.N)/services/4, "cpu-us/profile")
 }

@@ -1,9 +1,7 @@
 package block
 
 import (
-	"syscall"
 	"testing"
-	"time"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
 	"github.com/kilndb/kiln/block/column"
@@ -61,14 +59,4 @@ func setAt(b []byte, columns int) (size int64, ok bool) {
 		size += int64(set.Raw(i))
 	}
 	return size, true
-}
-
-// cpuTime is the CPU time of the process so far. Benchmarks report it because other work on the machine does not
-// change it much.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -6,11 +6,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/benchmarks/workload"
 	"github.com/kilndb/kiln/metastore/fsm"
 )
 
@@ -56,7 +56,7 @@ func BenchmarkApply(b *testing.B) {
 		for i := range commands {
 			add := &storagev1.AddSegments{}
 			for n := range size {
-				add.Segments = append(add.Segments, typical(i*size+n))
+				add.Segments = append(add.Segments, workload.Entry(i*size+n))
 			}
 			logs = append(logs, logged(b, uint64(i+2), &storagev1.Command{
 				Version: 1, Cluster: "c", Time: time.Now().UnixNano(), Body: &storagev1.Command_AddSegments{AddSegments: add},
@@ -66,7 +66,7 @@ func BenchmarkApply(b *testing.B) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		spent := cpuTime(b)
+		spent := workload.CPU()
 		for rest := logs[1:]; len(rest) > 0; rest = rest[together:] {
 			for _, result := range state.ApplyBatch(rest[:together]) {
 				if err, failed := result.(error); failed {
@@ -74,7 +74,7 @@ func BenchmarkApply(b *testing.B) {
 				}
 			}
 		}
-		spent = cpuTime(b) - spent
+		spent = workload.CPU() - spent
 		runtime.ReadMemStats(&after)
 		b.ReportMetric(float64(spent.Nanoseconds())/1000/(commands*size), "cpu-us/entry")
 		b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/(commands*size), "B/entry")
@@ -97,47 +97,4 @@ func logged(b *testing.B, index uint64, cmd *storagev1.Command) *fsm.Log {
 		b.Fatal(err)
 	}
 	return &fsm.Log{Index: index, Term: 1, Data: data}
-}
-
-// cpuTime returns what the process has spent so far, the garbage collector's part included.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var spent syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &spent); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(spent.Utime.Nano() + spent.Stime.Nano())
-}
-
-// typical returns the n-th segment: two of 50 services of one of ten tenants.
-func typical(n int) *storagev1.BlockMeta {
-	from := int64(n/10) * int64(15*time.Second)
-	first, second := n%50, (n*7+1)%50
-	if first == second {
-		second = (second + 1) % 50
-	}
-	m := &storagev1.BlockMeta{
-		Id: newID(), Shard: uint32(n % 4), MinTime: from, MaxTime: from + int64(30*time.Second), Size: 100_000, Writer: 10,
-		Strings: []string{
-			"", fmt.Sprintf("tenant-%d", n%10), fmt.Sprintf("service-%02d", min(first, second)), fmt.Sprintf("service-%02d", max(first, second)),
-			"process_cpu", "cpu", "nanoseconds", "samples", "count", "x", "node-1",
-		},
-		Kinds:  []*storagev1.Kind{{Name: 4, PeriodType: 5, PeriodUnit: 6, SampleTypes: []*storagev1.SampleType{{Type: 7, Unit: 8}, {Type: 5, Unit: 6}}}},
-		Groups: []*storagev1.Group{{Tenant: 1}},
-	}
-	for i := range 5 {
-		m.Groups[0].Sections = append(m.Groups[0].Sections, &storagev1.Section{
-			Type: storagev1.SectionType(1 + i), Offset: uint64(20_000 * i), Length: 20_000, Crc: uint32(n),
-		})
-	}
-	for i := range uint32(2) {
-		m.Datasets = append(m.Datasets, &storagev1.Dataset{
-			Tenant: 1, Service: 2 + i, MinTime: m.MinTime, MaxTime: m.MaxTime, LabelFilter: make([]byte, 24),
-			Rows: []*storagev1.Rows{{
-				FirstProfile: uint64(10 * i), Profiles: 10, Samples: 2000, Sums: []int64{3000, 30_000_000_000}, TreesSection: 1, SamplesSection: 4,
-				ColumnStarts: []uint64{0, 0, 0},
-			}},
-		})
-	}
-	return m
 }

@@ -11,9 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -211,13 +209,4 @@ func merged(tb testing.TB, level uint32, objects [][]byte) []byte {
 	var out bytes.Buffer
 	merge(tb, level, &out, openAll(tb, objects))
 	return out.Bytes()
-}
-
-// cpu returns the CPU time of the process so far.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/kilndb/kiln/benchmarks/workload"
 	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/flamegraph"
 )
@@ -144,11 +145,11 @@ func benchmarkFlame(b *testing.B, object []byte, kind string, sum func(rows *blo
 	_, rows, _ := largest(b, open(b, object), kind)
 	b.ReportAllocs()
 	b.ResetTimer()
-	start := cpu()
+	start := workload.CPU()
 	for b.Loop() {
 		flame(b, object, kind, sum)
 	}
-	b.ReportMetric(float64((cpu()-start).Microseconds())/1000/float64(b.N), "cpu-ms")
+	b.ReportMetric(float64((workload.CPU()-start).Microseconds())/1000/float64(b.N), "cpu-ms")
 	b.ReportMetric(float64(len(tree.Parents)), "nodes")
 	b.ReportMetric(float64(rows.ProfileCount), "profiles")
 }

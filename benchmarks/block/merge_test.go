@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/benchmarks/workload"
 	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/block/column"
 	"github.com/kilndb/kiln/block/samples"
@@ -139,11 +140,11 @@ func BenchmarkMerge(b *testing.B) {
 			merged(b, level, objects)
 			b.ReportAllocs()
 			b.ResetTimer()
-			start := cpu()
+			start := workload.CPU()
 			for b.Loop() {
 				merge(b, level, io.Discard, openAll(b, objects))
 			}
-			seconds := (cpu() - start).Seconds()
+			seconds := (workload.CPU() - start).Seconds()
 			b.ReportMetric(float64(size)*float64(b.N)/seconds/1e6, "inflated-MB/cpu-s")
 			b.ReportMetric(float64(stored)*float64(b.N)/seconds/1e6, "stored-MB/cpu-s")
 		})

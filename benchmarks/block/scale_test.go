@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/kilndb/kiln/benchmarks/workload"
 	"github.com/kilndb/kiln/block"
 	"github.com/kilndb/kiln/labels"
 	"github.com/kilndb/kiln/profile"
@@ -37,11 +38,11 @@ func BenchmarkScale(b *testing.B) {
 			readers, stored, inflatedSize := bigBlocks(b, &heap, name == "interleaved")
 			runtime.GC()
 			b.ResetTimer()
-			start := cpu()
+			start := workload.CPU()
 			for b.Loop() {
 				merge(b, 3, io.Discard, readers)
 			}
-			seconds := (cpu() - start).Seconds()
+			seconds := (workload.CPU() - start).Seconds()
 			b.ReportMetric(float64(inflatedSize)*float64(b.N)/seconds/1e6, "inflated-MB/cpu-s")
 			b.ReportMetric(float64(stored)*float64(b.N)/seconds/1e6, "stored-MB/cpu-s")
 			b.ReportMetric(float64(stored)/1e6, "stored-MB")

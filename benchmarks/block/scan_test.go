@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/kilndb/kiln/benchmarks/workload"
 	"github.com/kilndb/kiln/block"
 )
 
@@ -20,7 +21,7 @@ func BenchmarkScan(b *testing.B) {
 			}
 			sums := make([]int64, nodes)
 			b.ResetTimer()
-			start := cpu()
+			start := workload.CPU()
 			for b.Loop() {
 				s, err := rows.Samples(b.Context(), ps)
 				if err != nil {
@@ -30,7 +31,7 @@ func BenchmarkScan(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64(rows.SampleCount)*float64(b.N)/(cpu()-start).Seconds()/1e6, "Msamples/cpu-s")
+			b.ReportMetric(float64(rows.SampleCount)*float64(b.N)/(workload.CPU()-start).Seconds()/1e6, "Msamples/cpu-s")
 		})
 	}
 }
@@ -42,7 +43,7 @@ func BenchmarkRollup(b *testing.B) {
 			_, _, nodes := largest(b, open(b, object), kind)
 			sums := make([]int64, nodes)
 			b.ResetTimer()
-			start := cpu()
+			start := workload.CPU()
 			for b.Loop() {
 				_, rows, _ := largest(b, open(b, object), kind)
 				rest, err := rows.SumRollups(b.Context(), 1, block.Span{From: 0, Until: math.MaxInt64}, nil, sums)
@@ -50,7 +51,7 @@ func BenchmarkRollup(b *testing.B) {
 					b.Fatal(rest, err)
 				}
 			}
-			b.ReportMetric(float64((cpu()-start).Microseconds())/float64(b.N), "cpu-us")
+			b.ReportMetric(float64((workload.CPU()-start).Microseconds())/float64(b.N), "cpu-us")
 		})
 	}
 }

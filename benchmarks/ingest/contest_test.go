@@ -15,9 +15,10 @@ package ingest
 import (
 	"runtime"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kilndb/kiln/benchmarks/workload"
 )
 
 // contest collects rounds, in each of which the yardstick and what is measured ran once.
@@ -43,9 +44,9 @@ func (c *contest) run(b *testing.B, yardstick, measured func()) {
 // timed returns the CPU time of a turn. What garbage there was is collected before, so that nobody pays for others.
 func timed(turn func()) time.Duration {
 	runtime.GC()
-	start := cpu()
+	start := workload.CPU()
 	turn()
-	return cpu() - start
+	return workload.CPU() - start
 }
 
 // ratios returns a over b, round by round.
@@ -65,13 +66,4 @@ func median[T float64 | time.Duration](of []T) T {
 // micros returns the median of rounds that took n profiles each, in microseconds per profile.
 func micros(rounds []time.Duration, n int) float64 {
 	return float64(median(rounds).Nanoseconds()) / 1000 / float64(n)
-}
-
-// cpu returns the CPU time of the process so far.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

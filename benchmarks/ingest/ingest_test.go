@@ -90,22 +90,22 @@ func newWriter() *writer {
 // segment takes profiles from the bytes that were sent to an object.
 func (w *writer) segment(tb testing.TB, profiles []workload.Sent) {
 	w.head.Reset()
-	t0 := cpu()
+	t0 := workload.CPU()
 	for i, s := range profiles {
 		if err := w.decoder.Decode(s.Body, limits, &w.profile); err != nil {
 			tb.Fatal(err)
 		}
-		t1 := cpu()
+		t1 := workload.CPU()
 		if _, err := w.profile.Normalise(normal); err != nil {
 			tb.Fatal(err)
 		}
-		t2 := cpu()
+		t2 := workload.CPU()
 		var id profile.ID
 		binary.BigEndian.PutUint32(id[:], uint32(i))
 		if err := w.head.Append(&w.profile, s.Series, id); err != nil {
 			tb.Fatal(err)
 		}
-		t3 := cpu()
+		t3 := workload.CPU()
 		w.decode, w.normalise, w.intern = w.decode+t1-t0, w.normalise+t2-t1, w.intern+t3-t2
 		t0 = t3
 	}
@@ -117,7 +117,7 @@ func (w *writer) segment(tb testing.TB, profiles []workload.Sent) {
 	if _, err := w.block.Finish(); err != nil {
 		tb.Fatal(err)
 	}
-	w.encode += cpu() - t0
+	w.encode += workload.CPU() - t0
 }
 
 // BenchmarkSegment takes gzipped profiles to encoded segments and compares that with only gunzipping them.

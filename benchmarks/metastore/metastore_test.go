@@ -2,7 +2,6 @@ package metastore
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,7 +18,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
@@ -27,6 +25,7 @@ import (
 	metastorev1 "github.com/kilndb/kiln/api/kiln/metastore/v1"
 	"github.com/kilndb/kiln/api/kiln/metastore/v1/metastorev1connect"
 	storagev1 "github.com/kilndb/kiln/api/kiln/storage/v1"
+	"github.com/kilndb/kiln/benchmarks/workload"
 	"github.com/kilndb/kiln/metastore"
 	"github.com/kilndb/kiln/metastore/client"
 	"github.com/kilndb/kiln/objstore/memory"
@@ -102,7 +101,7 @@ func three(b *testing.B) (lead, follower *metastore.Metastore, stop func()) {
 			b.Fatal("no member leads")
 		}
 		for _, m := range members {
-			if m.Ready() == nil && add(m, entry(0)) == nil {
+			if m.Ready() == nil && add(m, workload.Entry(0)) == nil {
 				lead = m
 			} else {
 				follower = m
@@ -113,36 +112,6 @@ func three(b *testing.B) (lead, follower *metastore.Metastore, stop func()) {
 		cancel()
 		running.Wait()
 	}
-}
-
-const tenants, services = 10, 50
-
-// entry returns the n-th segment: two services of one tenant, 15 seconds after the one before of the same tenant.
-func entry(n int) *storagev1.BlockMeta {
-	from := int64(n/tenants) * int64(15*time.Second)
-	first, second := n%services, (n*7+1)%services
-	if first == second {
-		second = (second + 1) % services
-	}
-	names := []string{fmt.Sprintf("service-%02d", first), fmt.Sprintf("service-%02d", second)}
-	slices.Sort(names)
-	m := &storagev1.BlockMeta{
-		Id: ulid.MustNew(ulid.Now(), rand.Reader).String(), Shard: uint32(n % 4), MinTime: from, MaxTime: from + int64(30*time.Second),
-		Size: 100_000, Writer: 10,
-		Strings: []string{"", fmt.Sprintf("tenant-%d", n%tenants), names[0], names[1], "process_cpu", "cpu", "nanoseconds", "samples", "count", "x", "node-1"},
-		Kinds:   []*storagev1.Kind{{Name: 4, PeriodType: 5, PeriodUnit: 6, SampleTypes: []*storagev1.SampleType{{Type: 7, Unit: 8}, {Type: 5, Unit: 6}}}},
-		Groups:  []*storagev1.Group{{Tenant: 1}},
-	}
-	for i := range 5 {
-		m.Groups[0].Sections = append(m.Groups[0].Sections, &storagev1.Section{Type: storagev1.SectionType(1 + i), Offset: uint64(20_000 * i), Length: 20_000, Crc: uint32(n)})
-	}
-	for i := range uint32(2) {
-		m.Datasets = append(m.Datasets, &storagev1.Dataset{
-			Tenant: 1, Service: 2 + i, MinTime: m.MinTime, MaxTime: m.MaxTime, LabelFilter: make([]byte, 24),
-			Rows: []*storagev1.Rows{{FirstProfile: uint64(10 * i), Profiles: 10, Samples: 2000, Sums: []int64{3000, 30_000_000_000}, TreesSection: 1, SamplesSection: 4, ColumnStarts: []uint64{0, 0, 0}}},
-		})
-	}
-	return m
 }
 
 func add(m *metastore.Metastore, entries ...*storagev1.BlockMeta) error {
@@ -165,7 +134,7 @@ func fill(b *testing.B, m *metastore.Metastore, from, to, batch, callers int) {
 				}
 				var entries []*storagev1.BlockMeta
 				for i := first; i < min(to, first+batch); i++ {
-					entries = append(entries, entry(i))
+					entries = append(entries, workload.Entry(i))
 				}
 				if err := add(m, entries...); err != nil {
 					b.Error(err)
@@ -217,7 +186,7 @@ func arrive(b *testing.B, m *metastore.Metastore, from int, pause time.Duration)
 			}
 			calls.Go(func() {
 				begun := time.Now()
-				if err := add(m, entry(n)); err != nil {
+				if err := add(m, workload.Entry(n)); err != nil {
 					b.Error(err)
 				}
 				mu.Lock()
@@ -240,7 +209,7 @@ func BenchmarkPlan(b *testing.B) {
 	m, _, stop := serve(b, b.TempDir())
 	defer stop()
 	fill(b, m, 0, n, 500, 4)
-	last := int64((n/tenants)-1) * int64(15*time.Second)
+	last := int64((n/workload.EntryTenants)-1) * int64(15*time.Second)
 	for name, selector := range map[string]string{"service": `{service_name="service-03"}`, "regex": `{service_name=~"service-.3"}`, "all": "{}"} {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
@@ -250,7 +219,7 @@ func BenchmarkPlan(b *testing.B) {
 				for begun := time.Now(); time.Since(begun) < 3*time.Second; {
 					at := time.Now()
 					answer, err := m.Index().Find(context.Background(), connect.NewRequest(&metastorev1.FindRequest{
-						Tenants: []string{fmt.Sprintf("tenant-%d", len(took)%tenants)}, Start: last - int64(time.Hour), End: last, Selector: selector,
+						Tenants: []string{fmt.Sprintf("tenant-%d", len(took)%workload.EntryTenants)}, Start: last - int64(time.Hour), End: last, Selector: selector,
 					}))
 					if err != nil {
 						b.Fatal(err)
@@ -327,7 +296,7 @@ func heap() uint64 {
 func BenchmarkPages(b *testing.B) {
 	m, _, stop := serve(b, b.TempDir())
 	defer stop()
-	fill(b, m, 0, 10_000*tenants, 500, 4)
+	fill(b, m, 0, 10_000*workload.EntryTenants, 500, 4)
 	mux := http.NewServeMux()
 	mux.Handle(metastorev1connect.NewIndexPagesServiceHandler(m.IndexPages()))
 	door := httptest.NewUnstartedServer(mux)

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -228,21 +227,12 @@ func gunzip(b *testing.B, profiles []workload.Sent) (perByte float64) {
 	}
 	var rounds []float64
 	for range 7 {
-		start := ownCPU()
+		start := workload.CPU()
 		if err := g.All(profiles); err != nil {
 			b.Fatal(err)
 		}
-		rounds = append(rounds, float64(ownCPU()-start)/float64(raw))
+		rounds = append(rounds, float64(workload.CPU()-start)/float64(raw))
 	}
 	slices.Sort(rounds)
 	return rounds[len(rounds)/2]
-}
-
-// ownCPU returns the CPU time of this process.
-func ownCPU() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -28,7 +28,7 @@ func paced() {
 	if err := g.All(profiles[:20]); err != nil {
 		panic(err)
 	}
-	raw, begun, before := 0, time.Now(), ownCPU()
+	raw, begun, before := 0, time.Now(), workload.CPU()
 	for i, p := range profiles {
 		time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / lowRate)))
 		if err := g.All([]workload.Sent{p}); err != nil {
@@ -36,7 +36,7 @@ func paced() {
 		}
 		raw += p.Raw
 	}
-	fmt.Println(float64(ownCPU()-before) / float64(raw))
+	fmt.Println(float64(workload.CPU()-before) / float64(raw))
 }
 
 // startPaced runs paced in a process of its own, and returns how to wait for the CPU time that a byte took.
